@@ -1,0 +1,263 @@
+//! The names on this host: who is registered, and who was.
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::net::SocketAddr;
+
+use hashlink::LinkedHashMap;
+
+use crate::limits::{MAX_EXTRA_BYTES, MAX_REMEMBERED};
+use crate::{
+    Alive2, ConnId, Creation, DownReason, Event, Name, Node, Owner, Refusal, Registration, Reply,
+    Request, UnixMillis,
+};
+
+/// What is kept of a node that is gone, so that its name's next life gets the
+/// next creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// The port it had.
+    pub port: u16,
+    /// The descriptor it had; DUMP prints it.
+    pub descriptor: i32,
+    /// Its last creation.
+    pub creation: Creation,
+}
+
+/// Who asks, and under which rules.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The connection that the request came over.
+    pub conn: ConnId,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The port that the port mapper itself listens on; listings tell it.
+    pub epmd_port: u16,
+    /// Whether KILL is granted while nodes are registered.
+    pub relaxed: bool,
+}
+
+/// What the shell has to do once the reply is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Close the connection.
+    Close,
+    /// Keep the connection: it is a registration now.
+    Hold,
+    /// Close the connection, and this one, which was a registration.
+    CloseAlso(ConnId),
+    /// End the port mapper.
+    Shutdown,
+}
+
+/// What came of a request. Nothing is left to decide for the shell.
+#[derive(Debug)]
+pub struct Outcome<'r> {
+    /// What goes back to the peer.
+    pub reply: Reply<'r>,
+    /// What to do then.
+    pub next: Next,
+    /// Why the request was refused, if it was; then nothing has changed.
+    pub refused: Option<Refusal>,
+    /// What happened to the registry.
+    pub event: Option<Event>,
+}
+
+impl<'r> Outcome<'r> {
+    fn close(reply: Reply<'r>) -> Self {
+        Self { reply, next: Next::Close, refused: None, event: None }
+    }
+
+    fn refuse(reply: Reply<'r>, refusal: Refusal) -> Self {
+        Self { refused: Some(refusal), ..Self::close(reply) }
+    }
+}
+
+/// Every name that is registered or remembered. All changes are O(1).
+#[derive(Debug)]
+pub struct Registry {
+    /// Oldest registration first.
+    nodes: LinkedHashMap<Name, Node, RandomState>,
+    connections: HashMap<ConnId, Name>,
+    /// Longest gone first.
+    remembered: LinkedHashMap<Name, Remembered, RandomState>,
+    max_remembered: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::with_max_remembered(MAX_REMEMBERED)
+    }
+}
+
+impl Registry {
+    /// A registry that forgets the oldest of its remembered names whenever a
+    /// new name registers while it remembers more than this many.
+    #[must_use]
+    pub fn with_max_remembered(max_remembered: usize) -> Self {
+        Self {
+            nodes: LinkedHashMap::with_hasher(RandomState::new()),
+            connections: HashMap::new(),
+            remembered: LinkedHashMap::with_hasher(RandomState::new()),
+            max_remembered,
+        }
+    }
+
+    /// How many nodes are registered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether no node is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn lookup(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// Registered nodes, newest first, as NAMES and DUMP list them.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.nodes.iter().rev()
+    }
+
+    /// Remembered names, longest gone first, as DUMP lists them.
+    pub fn remembered(&self) -> impl Iterator<Item = (&Name, &Remembered)> {
+        self.remembered.iter()
+    }
+
+    /// Answers a request that changes nothing; `None` for one that might.
+    #[must_use]
+    pub fn answer(&self, request: &Request<'_>, epmd_port: u16) -> Option<Reply<'_>> {
+        match request {
+            Request::PortPlease2(name) => {
+                let found = self.nodes.get_key_value(*name);
+                Some(Reply::PortPlease2(found.map(|(name, node)| (name.as_str(), node))))
+            }
+            Request::Names => Some(Reply::Names { epmd_port, registry: self }),
+            Request::Dump => Some(Reply::Dump { epmd_port, registry: self }),
+            Request::Alive2(_) | Request::Kill | Request::Stop(_) => None,
+        }
+    }
+
+    /// Carries out a permitted request.
+    pub fn apply(
+        &mut self,
+        request: &Request<'_>,
+        caller: &Caller,
+        now: UnixMillis,
+    ) -> Outcome<'_> {
+        match request {
+            Request::Alive2(alive) => self.apply_alive2(alive, caller, now),
+            Request::Kill if self.is_empty() || caller.relaxed => {
+                Outcome { next: Next::Shutdown, ..Outcome::close(Reply::Kill(true)) }
+            }
+            Request::Kill => Outcome::refuse(Reply::Kill(false), Refusal::NodesRegistered),
+            Request::Stop(name) => self.apply_stop(name),
+            Request::PortPlease2(_) | Request::Names | Request::Dump => {
+                Outcome::close(self.answer(request, caller.epmd_port).unwrap_or(Reply::Nothing))
+            }
+        }
+    }
+
+    fn apply_alive2(
+        &mut self,
+        alive: &Alive2<'_>,
+        caller: &Caller,
+        now: UnixMillis,
+    ) -> Outcome<'_> {
+        let highest_version = alive.highest_version;
+        let owner = Owner::Connection(caller.conn);
+        let registered = Name::new(alive.name).and_then(|name| {
+            self.register(name, alive.registration(), owner, Some(caller.peer), now)
+        });
+        match registered {
+            Ok((creation, event)) => Outcome {
+                next: Next::Hold,
+                event: Some(event),
+                ..Outcome::close(Reply::Alive2 { highest_version, creation: Some(creation) })
+            },
+            Err(refusal) => {
+                Outcome::refuse(Reply::Alive2 { highest_version, creation: None }, refusal)
+            }
+        }
+    }
+
+    fn apply_stop(&mut self, name: &[u8]) -> Outcome<'_> {
+        let stopped =
+            Name::check(name).ok().and_then(|name| self.unregister(name, DownReason::Stopped));
+        let Some((owner, event)) = stopped else {
+            return Outcome::close(Reply::Stop(false));
+        };
+        Outcome {
+            next: match owner {
+                Owner::Connection(conn) => Next::CloseAlso(conn),
+                Owner::Vm => Next::Close,
+            },
+            event: Some(event),
+            ..Outcome::close(Reply::Stop(true))
+        }
+    }
+
+    /// Registers a name. One that is remembered gets the creation after its
+    /// last one, any other starts from the clock.
+    ///
+    /// # Errors
+    /// [`Refusal::ExtraTooLong`], [`Refusal::NameInUse`].
+    pub fn register(
+        &mut self,
+        name: Name,
+        registration: Registration,
+        owner: Owner,
+        peer: Option<SocketAddr>,
+        now: UnixMillis,
+    ) -> Result<(Creation, Event), Refusal> {
+        if registration.extra.len() > MAX_EXTRA_BYTES {
+            return Err(Refusal::ExtraTooLong);
+        }
+        if self.nodes.contains_key(&name) {
+            return Err(Refusal::NameInUse);
+        }
+        let creation = match self.remembered.remove(&name) {
+            Some(gone) => gone.creation.next(),
+            None => {
+                if self.remembered.len() > self.max_remembered {
+                    self.remembered.pop_front();
+                }
+                Creation::from_clock(now)
+            }
+        };
+        let event = Event::Up { name: name.clone(), port: registration.port, creation, peer };
+        if let Owner::Connection(conn) = owner {
+            self.connections.insert(conn, name.clone());
+        }
+        self.nodes.insert(name, Node { registration, creation, since: now, owner, peer });
+        Ok((creation, event))
+    }
+
+    /// Unregisters whatever this connection registered.
+    pub fn unregister_connection(&mut self, conn: ConnId, reason: DownReason) -> Option<Event> {
+        let name = self.connections.remove(&conn)?;
+        self.unregister(name.as_str(), reason).map(|(_, event)| event)
+    }
+
+    /// Unregisters a name, and tells whose it was.
+    pub fn unregister(&mut self, name: &str, reason: DownReason) -> Option<(Owner, Event)> {
+        let (name, node) = self.nodes.remove_entry(name)?;
+        if let Owner::Connection(conn) = node.owner {
+            self.connections.remove(&conn);
+        }
+        let gone = Remembered {
+            port: node.registration.port,
+            descriptor: node.owner.descriptor(),
+            creation: node.creation,
+        };
+        self.remembered.insert(name.clone(), gone);
+        Some((node.owner, Event::Down { name, creation: node.creation, reason }))
+    }
+}
