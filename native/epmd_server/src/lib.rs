@@ -1,0 +1,37 @@
+//! An EPMD server: listeners and connections around the pure [`epmd_core`].
+//!
+//! One thread of its own runs a tokio runtime; all that must outlive that
+//! thread (listening sockets, registered connections, the registry) belongs to
+//! the [`Server`] value, so a thread that panics is replaced on the same
+//! sockets by [`Server::resume`].
+//!
+//! ```
+//! use epmd_server::{Addresses, Config, Server};
+//!
+//! let loopback = Addresses::List(vec!["127.0.0.1".parse().unwrap()]);
+//! let config = Config { port: 0, addresses: loopback, ..Config::default() };
+//! let server = Server::start(config, Box::new(|| ())).unwrap();
+//! assert!(server.info().addresses.iter().all(|address| address.port() != 0));
+//! server.stop();
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod counters;
+mod listen;
+mod notices;
+mod platform;
+mod runtime;
+mod server;
+mod session;
+mod shared;
+
+pub use config::{Addresses, Config, LogLevel, PacketTimeout};
+pub use counters::CounterValues;
+pub use listen::ListenError;
+pub use notices::Notice;
+pub use platform::PortHolder;
+pub use server::{Info, ReconfigureError, Server};
+pub use shared::Phase;

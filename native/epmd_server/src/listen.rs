@@ -1,0 +1,261 @@
+//! Which addresses to listen on, and the sockets that do.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, mpsc};
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::Addresses;
+use crate::platform::{self, PortHolder};
+
+/// A listening socket. It closes when the last reference goes.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) socket: TcpListener,
+    /// Asks whoever accepts on it to accept what is waiting, and to let go.
+    pub(crate) retire: Notify,
+    /// Hangs up when a retired listener is closed.
+    closed: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl Listener {
+    /// Has the listener closed once it has accepted what is waiting. The other
+    /// end of `closed` hangs up then.
+    pub(crate) fn retire(&self, closed: mpsc::Sender<()>) {
+        *self.closed.lock() = Some(closed);
+        self.retire.notify_one();
+    }
+}
+
+/// An address of the default ones that this host does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SkippedAddress {
+    pub(crate) address: SocketAddr,
+    pub(crate) error: String,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// Another process listens there.
+    #[error("{address} is in use")]
+    InUse {
+        /// The address and port that were asked for.
+        address: SocketAddr,
+        /// The process that has it, where that can be known.
+        holder: Option<PortHolder>,
+    },
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
+    CannotBind {
+        /// The address and port that were asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// More addresses than one port mapper may have, loopback ones included.
+    #[error("{0} addresses are more than 16, loopback addresses included")]
+    TooManyAddresses(usize),
+    /// The server's thread could not be started.
+    #[error("cannot start the server's thread: {0}")]
+    Thread(io::Error),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    ip: IpAddr,
+    /// Asked for by name, so that failing to bind it is an error.
+    required: bool,
+}
+
+/// The rules of `epmd`: all addresses are those of both families as far as
+/// the host has them; a list is completed by the loopback addresses.
+fn wanted(addresses: &Addresses) -> Vec<Wanted> {
+    let implicit = |ip| Wanted { ip, required: false };
+    let list = match addresses {
+        Addresses::All => {
+            return vec![
+                implicit(Ipv4Addr::UNSPECIFIED.into()),
+                implicit(Ipv6Addr::UNSPECIFIED.into()),
+            ];
+        }
+        Addresses::List(list) => list,
+    };
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for &ip in list {
+        if !wanted.iter().any(|other| other.ip == ip) {
+            wanted.push(Wanted { ip, required: true });
+        }
+    }
+    for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let covered = |ip: IpAddr| {
+            ip == loopback || ip.is_unspecified() && ip.is_ipv4() == loopback.is_ipv4()
+        };
+        if !wanted.iter().any(|other| covered(other.ip)) {
+            wanted.push(implicit(loopback));
+        }
+    }
+    wanted
+}
+
+/// What [`bind`] yields.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    pub(crate) skipped: Vec<SkippedAddress>,
+}
+
+/// Binds every address that is wanted, and keeps those of `current` that
+/// already are. On an error nothing has changed.
+///
+/// Port 0 is one that the system chooses, the same for all addresses.
+pub(crate) fn bind(
+    addresses: &Addresses,
+    port: u16,
+    current: &[Arc<Listener>],
+) -> Result<Bound, ListenError> {
+    let wanted = wanted(addresses);
+    if wanted.len() > epmd_core::limits::MAX_ADDRESSES {
+        return Err(ListenError::TooManyAddresses(wanted.len()));
+    }
+    // Where the system chooses, another address may have its choice taken.
+    let mut attempts = if port == 0 { 16 } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_all(&wanted, port, current) {
+            Err(ListenError::InUse { .. }) if attempts > 0 => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn bind_all(
+    wanted: &[Wanted],
+    mut port: u16,
+    current: &[Arc<Listener>],
+) -> Result<Bound, ListenError> {
+    let mut bound = Bound { listeners: Vec::new(), skipped: Vec::new() };
+    let mut failure = None;
+    for &Wanted { ip, required } in wanted {
+        let address = SocketAddr::new(ip, port);
+        if let Some(listener) = current.iter().find(|listener| listener.address == address) {
+            bound.listeners.push(listener.clone());
+            continue;
+        }
+        match bind_one(address, current) {
+            Ok(socket) => {
+                let address = socket.local_addr().unwrap_or(address);
+                port = address.port();
+                bound.listeners.push(Arc::new(Listener {
+                    address,
+                    socket,
+                    retire: Notify::new(),
+                    closed: Mutex::new(None),
+                }));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let holder = platform::port_holder(address);
+                return Err(ListenError::InUse { address, holder });
+            }
+            Err(error) if required => return Err(ListenError::CannotBind { address, error }),
+            Err(error) => {
+                bound.skipped.push(SkippedAddress { address, error: error.to_string() });
+                failure.get_or_insert(ListenError::CannotBind { address, error });
+            }
+        }
+    }
+    match failure {
+        Some(error) if bound.listeners.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+fn bind_one(address: SocketAddr, current: &[Arc<Listener>]) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // So that both families can be bound.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    with_shared_port(&socket, address, current, || {
+        socket.bind(&address.into())?;
+        // The system lowers this to its own limit.
+        socket.listen(4096)
+    })?;
+    Ok(socket.into())
+}
+
+/// A specific address and the one that stands for all cannot be bound side by
+/// side, unless both sockets allow it while the second is bound. It is allowed
+/// no longer than that, or else another process could join.
+fn with_shared_port(
+    socket: &Socket,
+    address: SocketAddr,
+    current: &[Arc<Listener>],
+    bind: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let neighbours: Vec<_> = current
+        .iter()
+        .filter(|other| other.address.port() == address.port())
+        .map(|other| socket2::SockRef::from(&other.socket))
+        .collect();
+    if neighbours.is_empty() {
+        return bind();
+    }
+    let share = |on| {
+        neighbours.iter().try_for_each(|other| other.set_reuse_port(on))?;
+        socket.set_reuse_port(on)
+    };
+    share(true)?;
+    let outcome = bind();
+    share(false)?;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(list: &[&str]) -> Vec<(String, bool)> {
+        let list = list.iter().map(|ip| ip.parse().unwrap()).collect();
+        wanted(&Addresses::List(list))
+            .into_iter()
+            .map(|wanted| (wanted.ip.to_string(), wanted.required))
+            .collect()
+    }
+
+    fn pairs(list: &[(&str, bool)]) -> Vec<(String, bool)> {
+        list.iter().map(|&(ip, required)| (ip.to_owned(), required)).collect()
+    }
+
+    #[test]
+    fn loopback_addresses_are_added_to_a_list() {
+        assert_eq!(
+            plan(&["192.0.2.1"]),
+            pairs(&[("192.0.2.1", true), ("127.0.0.1", false), ("::1", false)])
+        );
+    }
+
+    #[test]
+    fn a_loopback_address_that_was_asked_for_is_required() {
+        assert_eq!(plan(&["::1"]), pairs(&[("::1", true), ("127.0.0.1", false)]));
+    }
+
+    #[test]
+    fn the_address_for_all_covers_the_loopback_of_its_family() {
+        assert_eq!(plan(&["0.0.0.0"]), pairs(&[("0.0.0.0", true), ("::1", false)]));
+        assert_eq!(plan(&["::"]), pairs(&[("::", true), ("127.0.0.1", false)]));
+    }
+
+    #[test]
+    fn an_address_given_twice_is_bound_once() {
+        assert_eq!(plan(&["::", "0.0.0.0", "::"]).len(), 2);
+    }
+}

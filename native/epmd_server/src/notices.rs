@@ -1,0 +1,144 @@
+//! What the owner of the server is told, through one bounded queue.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use epmd_core::{Event, Name, Refusal};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A node went up or down.
+    Node(Event),
+    /// A request was refused.
+    Refused {
+        /// Who asked.
+        peer: SocketAddr,
+        /// Why it was refused.
+        reason: Refusal,
+        /// The name it was about, where it was a valid one.
+        name: Option<Name>,
+    },
+    /// A connection was closed because its request did not come in time.
+    TimedOut {
+        /// Whose.
+        peer: SocketAddr,
+    },
+    /// A connection was closed by a defect of ours.
+    Panicked {
+        /// Whose.
+        peer: SocketAddr,
+    },
+    /// No descriptor is left; connections wait until others close.
+    OutOfDescriptors,
+    /// Every connection that waited was accepted.
+    DescriptorsSuffice,
+    /// An address of the default ones could not be bound, and is done without.
+    AddressSkipped {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: String,
+    },
+    /// The limit of open files could not be raised.
+    FileLimitKept {
+        /// What the system said.
+        error: String,
+    },
+    /// A KILL was granted: the server has ended.
+    Killed {
+        /// Who sent it.
+        peer: SocketAddr,
+    },
+}
+
+/// How many notices wait for the owner at the most; those beyond are counted.
+const CAPACITY: usize = 10_000;
+
+/// The queue. The owner is woken once and then takes what there is; it is
+/// woken again only after it has emptied the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    queue: Mutex<Queue>,
+    /// Tells the runtime to wake the owner.
+    pub(crate) waiting: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    notices: VecDeque<Notice>,
+    missed: u64,
+    woken: bool,
+}
+
+impl Notices {
+    pub(crate) fn push(&self, notice: Notice) {
+        let mut queue = self.queue.lock();
+        if queue.notices.len() < CAPACITY {
+            queue.notices.push_back(notice);
+        } else {
+            queue.missed += 1;
+        }
+        if !std::mem::replace(&mut queue.woken, true) {
+            self.waiting.notify_one();
+        }
+    }
+
+    /// Takes the oldest notices, at most `limit`, and how many were missed
+    /// since the last call. An answer with fewer than `limit` means that the
+    /// owner will be woken for the next one.
+    pub(crate) fn take(&self, limit: usize) -> (Vec<Notice>, u64) {
+        let mut queue = self.queue.lock();
+        let count = queue.notices.len().min(limit);
+        queue.woken = count == limit;
+        (queue.notices.drain(..count).collect(), std::mem::take(&mut queue.missed))
+    }
+
+    /// Has a new owner woken if there is something to take.
+    pub(crate) fn rearm(&self) {
+        let mut queue = self.queue.lock();
+        queue.woken = !queue.notices.is_empty() || queue.missed > 0;
+        if queue.woken {
+            self.waiting.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wakes(notices: &Notices) -> bool {
+        let mut waiting = std::pin::pin!(notices.waiting.notified());
+        waiting.as_mut().enable()
+    }
+
+    #[test]
+    fn the_owner_is_woken_once_until_it_has_taken_all() {
+        let notices = Notices::default();
+        notices.push(Notice::OutOfDescriptors);
+        assert!(wakes(&notices));
+        notices.push(Notice::DescriptorsSuffice);
+        assert!(!wakes(&notices));
+        assert_eq!(notices.take(1), (vec![Notice::OutOfDescriptors], 0));
+        notices.push(Notice::OutOfDescriptors);
+        assert!(!wakes(&notices));
+        assert_eq!(notices.take(9).0.len(), 2);
+        notices.push(Notice::OutOfDescriptors);
+        assert!(wakes(&notices));
+    }
+
+    #[test]
+    fn a_full_queue_keeps_the_oldest_and_counts_the_rest() {
+        let notices = Notices::default();
+        for _ in 0..CAPACITY + 3 {
+            notices.push(Notice::OutOfDescriptors);
+        }
+        let (taken, missed) = notices.take(usize::MAX);
+        assert_eq!((taken.len(), missed), (CAPACITY, 3));
+        assert_eq!(notices.take(1), (vec![], 0));
+    }
+}

@@ -1,0 +1,279 @@
+//! The fast path. A request that is already there is accepted, answered and
+//! closed without a task; registered connections wait in one nested epoll.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use epmd_core::limits::MAX_REQUEST_BYTES;
+use epmd_core::{ConnId, DownReason, Framer, Next};
+use parking_lot::Mutex;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recv, send};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::connection::{self, Received};
+use crate::listen::Listener;
+use crate::session::{ended_early, respond};
+use crate::shared::{Farewell, Order, Peer, Shared};
+
+/// Connections served in a row before others get their turn.
+const BATCH: usize = 64;
+
+/// How long a listener that is retired waits for handshakes under way.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// Replies above this give their memory back once they are sent.
+const REPLY_CAPACITY: usize = 64 * 1024;
+
+/// Accepts on a listener until it is retired.
+pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::Result<()> {
+    // A descriptor of its own: the one before may still be registered in the
+    // runtime, when it is the second thread that accepts here.
+    let socket = watch(listener.socket.try_clone()?)?;
+    let mut buffers = Buffers::default();
+    loop {
+        let mut ready = tokio::select! {
+            ready = socket.readable() => ready?,
+            () = listener.retire.notified() => break,
+        };
+        match accept_batch(&shared, &socket, &mut buffers) {
+            Batch::Drained => {
+                ready.clear_ready();
+                shared.descriptors_suffice();
+            }
+            Batch::Full => tokio::task::yield_now().await,
+            Batch::OutOfDescriptors => shared.out_of_descriptors().await,
+        }
+    }
+    for pause in [LINGER, Duration::ZERO] {
+        while let Batch::Full = accept_batch(&shared, &socket, &mut buffers) {}
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}
+
+/// Has the runtime tell when a descriptor is readable.
+#[expect(deprecated, reason = "an OwnedFd keeps what the unsafe form makes its caller promise")]
+fn watch(descriptor: impl Into<OwnedFd>) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor.into(), Interest::READABLE)
+}
+
+enum Batch {
+    /// Nothing waits to be accepted.
+    Drained,
+    /// More may wait.
+    Full,
+    OutOfDescriptors,
+}
+
+/// Memory that all inline connections of a listener use in turn.
+struct Buffers {
+    request: Box<[u8; MAX_REQUEST_BYTES]>,
+    reply: Vec<u8>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { request: Box::new([0; MAX_REQUEST_BYTES]), reply: Vec::new() }
+    }
+}
+
+fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut Buffers) -> Batch {
+    for _ in 0..BATCH {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match acceptfrom_with(listener, flags) {
+            Ok((socket, address)) => {
+                let descriptor = socket.as_raw_fd();
+                let conn = shared.connection(descriptor);
+                // A connection that is gone already has no address.
+                let Some(Ok(address)) = address.map(SocketAddr::try_from) else {
+                    shared.counters.silent.add_one();
+                    continue;
+                };
+                let peer = Peer::new(conn, address);
+                let served = AssertUnwindSafe(|| serve(shared, socket, peer, buffers));
+                let stays = catch_unwind(served).unwrap_or_else(|_| {
+                    connection::panicked(shared, peer);
+                    false
+                });
+                if stays && shared.descriptors_are_short(descriptor) {
+                    return Batch::OutOfDescriptors;
+                }
+            }
+            Err(Errno::AGAIN) => return Batch::Drained,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                return Batch::OutOfDescriptors;
+            }
+            // What befell one connection before it was accepted (accept(2)).
+            Err(_) => {}
+        }
+    }
+    Batch::Full
+}
+
+/// Serves a connection as far as that goes without waiting. Whether it stays
+/// open tells the outcome.
+fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> bool {
+    let Buffers { request, reply } = buffers;
+    let mut framer = Framer::default();
+    let received = match recv(&socket, request.as_mut_slice(), RecvFlags::empty()) {
+        Ok((count @ 1.., _)) => request.get(..count).unwrap_or_default(),
+        Err(Errno::AGAIN) => {
+            connection::go_on(shared, socket.into(), peer, Received::default());
+            return true;
+        }
+        Ok(_) | Err(_) => {
+            ended_early(shared, peer, 0);
+            return false;
+        }
+    };
+    let body = match framer.push(received) {
+        Ok(Some(body)) => body,
+        Ok(None) => {
+            let received = Received { framer, bytes: received.to_vec() };
+            connection::go_on(shared, socket.into(), peer, received);
+            return true;
+        }
+        Err(refusal) => {
+            shared.refuse(peer.address, refusal, None);
+            return false;
+        }
+    };
+    reply.clear();
+    reply.shrink_to(REPLY_CAPACITY);
+    let connected_to = || {
+        let address = getsockname(&socket).ok()?;
+        Some(SocketAddr::try_from(address).ok()?.ip())
+    };
+    let next = respond(shared, body, peer, connected_to, reply);
+    if next == Next::Shutdown {
+        let farewell = Farewell { peer: peer.address, socket, reply: std::mem::take(reply) };
+        shared.give_order(Order::Kill(farewell));
+        return false;
+    }
+    if reply.is_empty() {
+        return false;
+    }
+    send_reply(shared, socket, peer, reply, next == Next::Hold)
+}
+
+/// Sends what the peer takes at once. Whether the connection stays open tells
+/// the outcome.
+fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], hold: bool) -> bool {
+    // `MORE` lets the reply leave in one segment with the close that follows.
+    let more = if hold { SendFlags::empty() } else { SendFlags::MORE };
+    let sent = match send(&socket, reply, SendFlags::NOSIGNAL | more) {
+        Err(Errno::AGAIN) => Ok(0),
+        outcome => outcome,
+    };
+    match sent {
+        Ok(count) if count == reply.len() => {
+            shared.counters.answered.add_one();
+            if !hold {
+                return false;
+            }
+            if shared.held.hold(shared, peer.conn, socket.into()).is_ok() {
+                return true;
+            }
+        }
+        Ok(count) if !hold => {
+            let rest = reply.get(count..).unwrap_or_default().to_vec();
+            connection::finish(shared, socket.into(), peer, rest);
+            return true;
+        }
+        // A registration whose reply did not get through is none. Only what
+        // this connection registered goes.
+        Ok(_) | Err(_) => shared.counters.unread.add_one(),
+    }
+    shared.end_connection(peer.conn, DownReason::Closed);
+    false
+}
+
+/// The connections that are registrations.
+pub(crate) struct Held {
+    epoll: OwnedFd,
+    sockets: Mutex<HashMap<ConnId, std::net::TcpStream>>,
+}
+
+impl Held {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { epoll, sockets: Mutex::default() })
+    }
+
+    pub(crate) fn hold(
+        &self,
+        _shared: &Arc<Shared>,
+        conn: ConnId,
+        socket: std::net::TcpStream,
+    ) -> io::Result<()> {
+        let key = epoll::EventData::new_u64(conn.to_bits());
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        epoll::add(&self.epoll, &socket, key, flags)?;
+        self.sockets.lock().insert(conn, socket);
+        Ok(())
+    }
+
+    /// Closes a connection; whether it was held.
+    pub(crate) fn release(&self, conn: ConnId) -> bool {
+        let Some(socket) = self.sockets.lock().remove(&conn) else {
+            return false;
+        };
+        // The entry would live on with a duplicate of the descriptor. It is
+        // there, or else there is nothing to delete.
+        let _ = epoll::delete(&self.epoll, &socket);
+        true
+    }
+
+    /// Whether the peer has ended a registration by what has come already.
+    pub(crate) fn has_ended(&self, conn: ConnId) -> bool {
+        let sockets = self.sockets.lock();
+        sockets.get(&conn).is_some_and(|socket| {
+            let peeked = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            !matches!(peeked, Err(Errno::AGAIN))
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sockets.lock().len()
+    }
+
+    pub(crate) fn clear(&self) {
+        self.sockets.lock().clear();
+    }
+
+    /// Ends registrations as their connections end.
+    pub(crate) async fn watch(shared: Arc<Shared>) -> io::Result<()> {
+        let epoll = watch(shared.held.epoll.try_clone()?)?;
+        loop {
+            let mut ready = epoll.readable().await?;
+            if end_connections(&shared)? == 0 {
+                ready.clear_ready();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Ends a batch of registrations whose connections have ended; how many.
+fn end_connections(shared: &Shared) -> io::Result<usize> {
+    let mut space = [const { MaybeUninit::uninit() }; BATCH];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let (events, _) = epoll::wait(&shared.held.epoll, space.as_mut_slice(), Some(&at_once))?;
+    for event in events.iter() {
+        let (flags, data) = (event.flags, event.data);
+        let closed = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        let reason =
+            if flags.intersects(closed) { DownReason::Closed } else { DownReason::SurplusData };
+        shared.end_connection(ConnId::from_bits(data.u64()), reason);
+    }
+    Ok(events.len())
+}

@@ -1,0 +1,144 @@
+//! The server's thread: it runs the runtime, and in it the jobs that accept,
+//! watch registered connections and wake the owner.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use crate::listen::Listener;
+use crate::notices::Notice;
+use crate::platform::{self, Held};
+use crate::shared::{Farewell, Order, Phase, Shared};
+
+/// How long a server goes on without an owner: long enough for a supervisor
+/// to restart one, too short for a port to stay taken by nobody.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a job that failed (for want of a descriptor, say) waits.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Builds the runtime. It outlives a thread that panics, and with it the
+/// connections that wait.
+pub(crate) fn build() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // Look at sockets often: an accept batch is a long turn already.
+        .event_interval(4)
+        .build()
+}
+
+/// Starts a thread that serves until it is ordered to stop, or dies. The
+/// runtime comes back through the thread's end.
+pub(crate) fn start(shared: Arc<Shared>, runtime: Runtime) -> io::Result<JoinHandle<Runtime>> {
+    *shared.phase.lock() = Phase::Running;
+    let served_by = shared.clone();
+    let thread = std::thread::Builder::new().name("epmd".into()).spawn(move || {
+        let shared = served_by;
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                while serve(&shared).await.is_err() {
+                    tokio::time::sleep(RETRY).await;
+                }
+            });
+        }));
+        if served.is_ok() {
+            shared.close();
+        } else {
+            *shared.phase.lock() = Phase::Down;
+        }
+        (shared.wake_owner)();
+        runtime
+    });
+    if thread.is_err() {
+        *shared.phase.lock() = Phase::Down;
+    }
+    thread
+}
+
+/// Serves until the server is to end. Panics when a job does.
+///
+/// # Errors
+/// When a job cannot go on, for want of a descriptor, say.
+async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
+    let mut jobs: JoinSet<io::Result<()>> = JoinSet::new();
+    jobs.spawn(wake_owner(shared.clone()));
+    jobs.spawn(Held::watch(shared.clone()));
+    let mut accepting: Vec<Arc<Listener>> = Vec::new();
+    loop {
+        let order = shared.order.lock().take();
+        match order {
+            None => {}
+            Some(Order::Stop) => {
+                jobs.shutdown().await;
+                return Ok(());
+            }
+            Some(Order::Kill(farewell)) => {
+                jobs.shutdown().await;
+                drop(accepting);
+                end_by_kill(shared, farewell);
+                return Ok(());
+            }
+            #[expect(clippy::panic, reason = "it is what was ordered")]
+            Some(Order::Panic) => panic!("ordered to, by a test"),
+        }
+        follow_listeners(shared, &mut accepting, &mut jobs);
+        tokio::select! {
+            () = shared.changed.notified() => {}
+            () = grace_ends(shared) => return Ok(()),
+            Some(ended) = jobs.join_next() => match ended {
+                Ok(outcome) => outcome?,
+                Err(failure) if failure.is_panic() => resume_unwind(failure.into_panic()),
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+/// Waits until the server has had no owner for too long. Whoever changes that
+/// notifies [`Shared::changed`].
+async fn grace_ends(shared: &Shared) {
+    let orphaned_since = *shared.orphaned_since.lock();
+    match orphaned_since {
+        Some(since) => tokio::time::sleep_until((since + GRACE).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Has every listener of the server accepted on. Those that were retired end
+/// by themselves.
+fn follow_listeners(
+    shared: &Arc<Shared>,
+    accepting: &mut Vec<Arc<Listener>>,
+    jobs: &mut JoinSet<io::Result<()>>,
+) {
+    let listeners = shared.listeners.lock().clone();
+    accepting.retain(|one| listeners.iter().any(|other| Arc::ptr_eq(one, other)));
+    for listener in listeners {
+        if !accepting.iter().any(|other| Arc::ptr_eq(&listener, other)) {
+            jobs.spawn(platform::accept(shared.clone(), listener.clone()));
+            accepting.push(listener);
+        }
+    }
+}
+
+async fn wake_owner(shared: Arc<Shared>) -> io::Result<()> {
+    loop {
+        shared.notices.waiting.notified().await;
+        (shared.wake_owner)();
+    }
+}
+
+/// Frees the port before the reply tells that it is free.
+fn end_by_kill(shared: &Shared, farewell: Farewell) {
+    let Farewell { peer, socket, reply } = farewell;
+    shared.close();
+    // Two bytes into an empty buffer. If the peer is gone, so be it.
+    let _ = rustix::net::send(&socket, &reply, rustix::net::SendFlags::NOSIGNAL);
+    shared.notices.push(Notice::Killed { peer });
+}

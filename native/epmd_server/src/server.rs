@@ -1,0 +1,293 @@
+//! The server as its owner sees it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use epmd_core::{DownReason, Glob, Name, Node, Owner, Refusal, Registration};
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::runtime::Runtime;
+
+use crate::listen::{self, ListenError, SkippedAddress};
+use crate::notices::Notice;
+use crate::runtime;
+use crate::shared::{Order, Phase, Shared};
+use crate::{Config, CounterValues};
+
+/// A port mapper that serves until it is stopped or dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<Runtime>>>,
+    /// One change of the listeners at a time.
+    reconfiguring: Mutex<()>,
+}
+
+/// What the server tells of itself.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// Addresses and port as bound.
+    pub addresses: Vec<SocketAddr>,
+    /// Time since the start.
+    pub uptime: Duration,
+    /// Nodes that are registered.
+    pub nodes: usize,
+    /// Connections that are open: registrations, and those that wait.
+    pub open_connections: usize,
+    /// What was counted since the start.
+    pub counters: CounterValues,
+}
+
+/// Why a configuration was not taken over.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReconfigureError {
+    /// The new addresses cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// This key takes effect at the start only.
+    #[error("{0} takes effect at the start only")]
+    NeedsRestart(&'static str),
+    /// The server is closed.
+    #[error("the server is closed")]
+    Closed,
+}
+
+impl Server {
+    /// Binds and serves. `wake_owner` is called from the server's thread when
+    /// there is something to [take](Server::take_notices) or the
+    /// [phase](Server::phase) has changed.
+    ///
+    /// # Errors
+    /// Any [`ListenError`]; nothing is bound then.
+    pub fn start(
+        config: Config,
+        wake_owner: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, ListenError> {
+        let bound = listen::bind(&config.addresses, config.port, &[])?;
+        let raise_file_limit = config.raise_file_limit;
+        let shared = Shared::new(config, bound.listeners, wake_owner);
+        let shared = Arc::new(shared.map_err(ListenError::Thread)?);
+        for SkippedAddress { address, error } in bound.skipped {
+            shared.notices.push(Notice::AddressSkipped { address, error });
+        }
+        if raise_file_limit && let Err(error) = shared.raise_file_limit() {
+            shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
+        }
+        let runtime = runtime::build().map_err(ListenError::Thread)?;
+        let thread = runtime::start(shared.clone(), runtime).map_err(ListenError::Thread)?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { shared, thread, reconfiguring: Mutex::new(()) })
+    }
+
+    /// Whether the server serves.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.shared.phase.lock()
+    }
+
+    /// Replaces a thread that has died; does nothing in any other phase.
+    ///
+    /// # Errors
+    /// When the system has no thread to give; to be tried again.
+    pub fn resume(&self) -> std::io::Result<()> {
+        let mut thread = self.thread.lock();
+        if self.phase() != Phase::Down {
+            return Ok(());
+        }
+        let runtime = match thread.take().map(JoinHandle::join) {
+            Some(Ok(runtime)) => runtime,
+            _ => runtime::build()?,
+        };
+        *thread = Some(runtime::start(self.shared.clone(), runtime)?);
+        Ok(())
+    }
+
+    /// Tells that there is an owner again: it is woken if something waits.
+    pub fn attach(&self) {
+        *self.shared.orphaned_since.lock() = None;
+        self.shared.changed.notify_one();
+        self.shared.notices.rearm();
+    }
+
+    /// Tells that the owner is gone. Unless another one comes within five
+    /// seconds the server closes.
+    pub fn detach(&self) {
+        *self.shared.orphaned_since.lock() = Some(Instant::now());
+        self.shared.changed.notify_one();
+    }
+
+    /// Closes every socket and ends the thread, waiting for it.
+    pub fn stop(&self) {
+        self.shared.give_order(Order::Stop);
+        if let Some(thread) = self.thread.lock().take()
+            && let Ok(runtime) = thread.join()
+        {
+            runtime.shutdown_background();
+        }
+        // Not every thread has had the time, or was alive, to do so.
+        self.shared.close();
+    }
+
+    /// What has happened, oldest first, at most `limit`; and how much was
+    /// missed because it was not taken in time. The owner is woken again once
+    /// it got fewer than `limit`.
+    #[must_use]
+    pub fn take_notices(&self, limit: usize) -> (Vec<Notice>, u64) {
+        self.shared.notices.take(limit)
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn lookup(&self, name: &str) -> Option<Node> {
+        self.shared.registry.read().lookup(name).cloned()
+    }
+
+    /// Names and ports, newest registration first.
+    #[must_use]
+    pub fn names(&self, glob: &Glob) -> Vec<(Name, u16)> {
+        let registry = self.shared.registry.read();
+        registry
+            .nodes()
+            .filter(|(name, _)| glob.matches(name.as_str()))
+            .map(|(name, node)| (name.clone(), node.registration.port))
+            .collect()
+    }
+
+    /// How many nodes are registered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shared.registry.read().len()
+    }
+
+    /// Registers a name of the VM itself, without a connection. Its creation.
+    ///
+    /// # Errors
+    /// As [`epmd_core::Registry::register`].
+    pub fn register(&self, name: Name, registration: Registration) -> Result<u32, Refusal> {
+        let now = Shared::now();
+        let mut registry = self.shared.registry.write();
+        let (creation, event) = registry.register(name, registration, Owner::Vm, None, now)?;
+        self.shared.tell(event);
+        Ok(creation.get())
+    }
+
+    /// Takes back a name that the VM registered; whether it had.
+    #[must_use]
+    pub fn unregister(&self, name: &str) -> bool {
+        let mut registry = self.shared.registry.write();
+        if registry.lookup(name).map(|node| node.owner) != Some(Owner::Vm) {
+            return false;
+        }
+        let unregistered = registry.unregister(name, DownReason::Unregistered);
+        unregistered.map(|(_, event)| self.shared.tell(event)).is_some()
+    }
+
+    /// Forces a name out, as STOP does, and closes its connection; whether it
+    /// was registered.
+    #[must_use]
+    pub fn drop_name(&self, name: &str) -> bool {
+        let mut registry = self.shared.registry.write();
+        let Some((owner, event)) = registry.unregister(name, DownReason::Dropped) else {
+            return false;
+        };
+        self.shared.tell(event);
+        drop(registry);
+        if let Owner::Connection(conn) = owner {
+            self.shared.release(conn);
+        }
+        true
+    }
+
+    /// What the server tells of itself.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        let shared = &self.shared;
+        let listeners = shared.listeners.lock();
+        let waiting = shared.waiting.load(std::sync::atomic::Ordering::Relaxed);
+        Info {
+            addresses: listeners.iter().map(|listener| listener.address).collect(),
+            uptime: shared.started.elapsed(),
+            nodes: self.count(),
+            open_connections: shared.held.len() + waiting,
+            counters: shared.counters.values(),
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.shared.config.read().clone()
+    }
+
+    /// Takes over a configuration without closing a node: new addresses are
+    /// bound before old ones close, and those accept what is waiting first.
+    ///
+    /// # Errors
+    /// See [`ReconfigureError`]; nothing has changed then.
+    pub fn reconfigure(&self, config: Config) -> Result<(), ReconfigureError> {
+        let _one_at_a_time = self.reconfiguring.lock();
+        if self.phase() == Phase::Closed {
+            return Err(ReconfigureError::Closed);
+        }
+        let old = self.config();
+        if config.raise_file_limit != old.raise_file_limit {
+            return Err(ReconfigureError::NeedsRestart("raise_file_limit"));
+        }
+        if (config.port, &config.addresses) != (old.port, &old.addresses) {
+            self.rebind(&config)?;
+        }
+        *self.shared.config.write() = config;
+        Ok(())
+    }
+
+    fn rebind(&self, config: &Config) -> Result<(), ListenError> {
+        let current = self.shared.listeners.lock().clone();
+        let bound = listen::bind(&config.addresses, config.port, &current)?;
+        for SkippedAddress { address, error } in bound.skipped {
+            self.shared.notices.push(Notice::AddressSkipped { address, error });
+        }
+        let (closed, all_closed) = mpsc::channel();
+        let kept = |one: &Arc<_>| bound.listeners.iter().any(|other| Arc::ptr_eq(one, other));
+        let retired: Vec<_> = current.into_iter().filter(|one| !kept(one)).collect();
+        *self.shared.listeners.lock() = bound.listeners;
+        self.shared.changed.notify_one();
+        for listener in retired {
+            listener.retire(closed.clone());
+        }
+        drop(closed);
+        // The old sockets take some milliseconds to close; a thread that is
+        // just being replaced may take longer, and closes them as well.
+        let _ = all_closed.recv_timeout(Duration::from_secs(1));
+        Ok(())
+    }
+
+    /// Has the server's thread panic, for tests of what comes after.
+    #[doc(hidden)]
+    pub fn panic_thread(&self) {
+        self.shared.give_order(Order::Panic);
+    }
+
+    /// The address that a local client reaches the server at.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let address = self.shared.listeners.lock().first()?.address;
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        Some(SocketAddr::new(ip, address.port()))
+    }
+}
+
+impl Drop for Server {
+    /// As [`Server::stop`], without waiting: the owner may be a scheduler.
+    fn drop(&mut self) {
+        self.shared.give_order(Order::Stop);
+        if self.phase() == Phase::Down {
+            self.shared.close();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a server does with a request: the same however its bytes came.
+
+use std::net::IpAddr;
+
+use epmd_core::{
+    Caller, DownReason, Name, Next, Outcome, Owner, Policy, Refusal, Registry, Request, is_local,
+};
+
+use crate::shared::{Peer, Shared};
+
+/// Carries out the request in `body` and appends the reply to `out`.
+///
+/// `connected_to` yields the local address of the connection; it is asked for
+/// only where it decides. What is left to do is to send the reply, and then
+/// [`Next::Close`], [`Next::Hold`] or [`Next::Shutdown`].
+pub(crate) fn respond(
+    shared: &Shared,
+    body: &[u8],
+    peer: Peer,
+    connected_to: impl FnOnce() -> Option<IpAddr>,
+    out: &mut Vec<u8>,
+) -> Next {
+    let policy = Policy { relaxed: shared.config.read().relaxed_command_check };
+    let permitted = Request::decode(body).and_then(|request| {
+        let local =
+            !Policy::needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
+        policy.permit(&request, local).map(|()| request)
+    });
+    let request = match permitted {
+        Ok(request) => request,
+        Err(refusal) => {
+            shared.refuse(peer.address, refusal, None);
+            return Next::Close;
+        }
+    };
+    if answer(shared, &request, out) {
+        return Next::Close;
+    }
+    let caller = Caller {
+        conn: peer.conn,
+        peer: peer.address,
+        epmd_port: shared.port(),
+        relaxed: policy.relaxed,
+    };
+    let mut registry = shared.registry.write();
+    make_way(shared, &mut registry, &request);
+    let Outcome { reply, next, refused, event } = registry.apply(&request, &caller, Shared::now());
+    reply.encode(out);
+    if let Some(event) = event {
+        shared.tell(event);
+    }
+    drop(registry);
+    if let Some(refusal) = refused {
+        shared.refuse(peer.address, refusal, name_of(&request));
+    }
+    if let Next::CloseAlso(conn) = next {
+        shared.release(conn);
+        return Next::Close;
+    }
+    next
+}
+
+/// Answers a request that changes nothing, while others read too.
+fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> bool {
+    let port = match request {
+        Request::Names | Request::Dump => {
+            shared.counters.listings.add_one();
+            shared.port()
+        }
+        _ => 0,
+    };
+    let registry = shared.registry.read();
+    let Some(reply) = registry.answer(request, port) else {
+        return false;
+    };
+    match reply {
+        epmd_core::Reply::PortPlease2(Some(_)) => shared.counters.lookups_hit.add_one(),
+        epmd_core::Reply::PortPlease2(None) => shared.counters.lookups_missed.add_one(),
+        _ => {}
+    }
+    reply.encode(out);
+    true
+}
+
+/// A close that has already arrived is seen before a registration that came
+/// after it.
+fn make_way(shared: &Shared, registry: &mut Registry, request: &Request<'_>) {
+    let Request::Alive2(alive) = request else {
+        return;
+    };
+    let holder = Name::check(alive.name).ok().and_then(|name| registry.lookup(name));
+    if let Some(Owner::Connection(conn)) = holder.map(|node| node.owner)
+        && shared.held.has_ended(conn)
+    {
+        let event = registry.unregister_connection(conn, DownReason::Closed);
+        shared.release(conn);
+        if let Some(event) = event {
+            shared.tell(event);
+        }
+    }
+}
+
+fn name_of(request: &Request<'_>) -> Option<Name> {
+    match request {
+        Request::Alive2(alive) => Name::new(alive.name).ok(),
+        _ => None,
+    }
+}
+
+/// The stream ended before the request was complete.
+pub(crate) fn ended_early(shared: &Shared, peer: Peer, received: usize) {
+    if received == 0 {
+        // Whoever only checks that the port accepts does this.
+        shared.counters.silent.add_one();
+    } else {
+        shared.refuse(peer.address, Refusal::Incomplete, None);
+    }
+}

@@ -1,0 +1,221 @@
+//! What the server's thread, its connections and its owner share. All of it
+//! outlives the thread.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use epmd_core::{ConnId, DownReason, Event, Name, Refusal, Registry, UnixMillis};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::Config;
+use crate::counters::Counters;
+use crate::listen::Listener;
+use crate::notices::{Notice, Notices};
+use crate::platform::{self, Held};
+
+/// Whether the server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its thread runs.
+    Running,
+    /// Its thread died of a defect; every socket is still there.
+    Down,
+    /// It was closed: on request, by KILL, or for want of an owner.
+    Closed,
+}
+
+/// What the thread is asked to do; the latest order counts.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Stop,
+    /// A granted KILL: free the port, then send the reply.
+    Kill(Farewell),
+    /// Die as of a defect, for tests.
+    Panic,
+}
+
+/// The last reply of a server.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    pub(crate) peer: SocketAddr,
+    pub(crate) socket: OwnedFd,
+    pub(crate) reply: Vec<u8>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) registry: RwLock<Registry>,
+    pub(crate) config: RwLock<Config>,
+    /// The listeners to accept on. The thread follows this list.
+    pub(crate) listeners: Mutex<Vec<Arc<Listener>>>,
+    /// The connections that are registrations.
+    pub(crate) held: Held,
+    pub(crate) counters: Counters,
+    pub(crate) notices: Notices,
+    pub(crate) order: Mutex<Option<Order>>,
+    /// Tells the thread to look at its order, its listeners and its owner.
+    pub(crate) changed: Notify,
+    pub(crate) phase: Mutex<Phase>,
+    /// When the last owner went without another one having come.
+    pub(crate) orphaned_since: Mutex<Option<Instant>>,
+    /// Wakes the owner. Called from the server's thread only.
+    pub(crate) wake_owner: Box<dyn Fn() + Send + Sync>,
+    pub(crate) started: Instant,
+    /// Connections that wait: for their request, or for their reply to be read.
+    pub(crate) waiting: AtomicUsize,
+    serial: AtomicU32,
+    descriptor_ceiling: AtomicI32,
+    starving: AtomicBool,
+    /// Tells those that wait for a descriptor that one was freed.
+    freed: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        listeners: Vec<Arc<Listener>>,
+        wake_owner: Box<dyn Fn() + Send + Sync>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            registry: RwLock::default(),
+            config: RwLock::new(config),
+            listeners: Mutex::new(listeners),
+            held: Held::new()?,
+            counters: Counters::default(),
+            notices: Notices::default(),
+            order: Mutex::default(),
+            changed: Notify::new(),
+            phase: Mutex::new(Phase::Down),
+            orphaned_since: Mutex::default(),
+            wake_owner,
+            started: Instant::now(),
+            waiting: AtomicUsize::new(0),
+            serial: AtomicU32::new(0),
+            descriptor_ceiling: AtomicI32::new(platform::descriptor_ceiling()),
+            starving: AtomicBool::new(false),
+            freed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn now() -> UnixMillis {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        UnixMillis(since_epoch.map_or(0, |time| time.as_millis() as u64))
+    }
+
+    /// The port that listings tell.
+    pub(crate) fn port(&self) -> u16 {
+        let listeners = self.listeners.lock();
+        listeners.first().map_or_else(|| self.config.read().port, |first| first.address.port())
+    }
+
+    pub(crate) fn packet_timeout(&self) -> Duration {
+        self.config.read().packet_timeout.duration()
+    }
+
+    /// Names a connection that was just accepted.
+    pub(crate) fn connection(&self, descriptor: i32) -> ConnId {
+        self.counters.accepted.add_one();
+        ConnId::new(self.serial.fetch_add(1, Ordering::Relaxed), descriptor)
+    }
+
+    pub(crate) fn give_order(&self, order: Order) {
+        *self.order.lock() = Some(order);
+        self.changed.notify_one();
+    }
+
+    /// Counts and tells of a change of the registry, by whoever holds its lock:
+    /// so events come in the order of what happened.
+    pub(crate) fn tell(&self, event: Event) {
+        match event {
+            Event::Up { .. } => self.counters.registered.add_one(),
+            Event::Down { .. } => self.counters.unregistered.add_one(),
+        }
+        self.notices.push(Notice::Node(event));
+    }
+
+    pub(crate) fn refuse(&self, peer: SocketAddr, reason: Refusal, name: Option<Name>) {
+        self.counters.refused(reason);
+        self.notices.push(Notice::Refused { peer, reason, name });
+    }
+
+    /// Unregisters what a connection registered, if anything, and closes it if
+    /// it is held.
+    pub(crate) fn end_connection(&self, conn: ConnId, reason: DownReason) {
+        let mut registry = self.registry.write();
+        if let Some(event) = registry.unregister_connection(conn, reason) {
+            self.tell(event);
+        }
+        drop(registry);
+        self.release(conn);
+    }
+
+    /// Closes a connection that was a registration.
+    pub(crate) fn release(&self, conn: ConnId) {
+        if self.held.release(conn) {
+            self.descriptor_freed();
+        }
+    }
+
+    /// Whether a connection that is going to stay would eat into what is
+    /// reserved for the rest of the VM.
+    pub(crate) fn descriptors_are_short(&self, descriptor: i32) -> bool {
+        descriptor >= self.descriptor_ceiling.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn raise_file_limit(&self) -> std::io::Result<()> {
+        platform::raise_file_limit()?;
+        self.descriptor_ceiling.store(platform::descriptor_ceiling(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until accepting has a chance again: another process may free
+    /// descriptors too, so it is tried every 100 ms.
+    pub(crate) async fn out_of_descriptors(&self) {
+        self.counters.out_of_descriptors.add_one();
+        if !self.starving.swap(true, Ordering::Relaxed) {
+            self.notices.push(Notice::OutOfDescriptors);
+        }
+        let retry = Duration::from_millis(100);
+        // A time-out is as good as the news.
+        let _ = tokio::time::timeout(retry, self.freed.notified()).await;
+    }
+
+    /// Nothing waits to be accepted any more.
+    pub(crate) fn descriptors_suffice(&self) {
+        if self.starving.load(Ordering::Relaxed) && self.starving.swap(false, Ordering::Relaxed) {
+            self.notices.push(Notice::DescriptorsSuffice);
+        }
+    }
+
+    pub(crate) fn descriptor_freed(&self) {
+        if self.starving.load(Ordering::Relaxed) {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Lets go of every socket and name.
+    pub(crate) fn close(&self) {
+        *self.phase.lock() = Phase::Closed;
+        self.listeners.lock().clear();
+        self.held.clear();
+        *self.registry.write() = Registry::default();
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) conn: ConnId,
+    pub(crate) address: SocketAddr,
+}
+
+impl Peer {
+    /// IPv4 addresses in IPv6 form become what they are.
+    pub(crate) fn new(conn: ConnId, address: SocketAddr) -> Self {
+        let ip: IpAddr = address.ip().to_canonical();
+        Self { conn, address: SocketAddr::new(ip, address.port()) }
+    }
+}
