@@ -21,11 +21,14 @@ impl Response {
         let mut rest = bytes;
         let &[tag, result] = take(&mut rest, 2)?.first_chunk()?;
         match (tag, result) {
-            (tag::ALIVE2_X_RESP, 0) => {
-                Some(Self::Alive2(Some(u32::from_be_bytes(*rest.first_chunk()?))))
+            (tag::ALIVE2_X_RESP, result) => {
+                let creation = u32::from_be_bytes(*rest.first_chunk()?);
+                Some(Self::Alive2((result == 0).then_some(creation)))
             }
-            (tag::ALIVE2_RESP, 0) => Some(Self::Alive2(Some(take_u16(&mut rest)?.into()))),
-            (tag::ALIVE2_X_RESP | tag::ALIVE2_RESP, _) => Some(Self::Alive2(None)),
+            (tag::ALIVE2_RESP, result) => {
+                let creation = take_u16(&mut rest)?.into();
+                Some(Self::Alive2((result == 0).then_some(creation)))
+            }
             (tag::PORT2_RESP, 0) => {
                 let port = take_u16(&mut rest)?;
                 let &[node_type, protocol] = take(&mut rest, 2)?.first_chunk()?;
@@ -65,9 +68,11 @@ impl Listing {
         let (port, text) = bytes.split_first_chunk()?;
         let nodes = std::str::from_utf8(text)
             .ok()?
-            .split_terminator('\n')
+            .split_inclusive('\n')
             .map(|line| {
-                let (name, port) = line.strip_prefix("name ")?.rsplit_once(" at port ")?;
+                // A line without its end may have lost digits of the port.
+                let line = line.strip_suffix('\n')?.strip_prefix("name ")?;
+                let (name, port) = line.rsplit_once(" at port ")?;
                 Some((name.to_owned(), port.parse().ok()?))
             })
             .collect::<Option<_>>()?;

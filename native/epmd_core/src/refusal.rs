@@ -46,14 +46,11 @@ pub enum Refusal {
     /// KILL while nodes are registered, without relaxed command checking.
     #[error("nodes are registered")]
     NodesRegistered,
-    /// The system could not hold one more connection.
-    #[error("out of resources")]
-    OutOfResources,
 }
 
 impl Refusal {
     /// Every reason, in the order in which they are reported.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidLength,
         Self::SurplusData,
         Self::Incomplete,
@@ -66,7 +63,6 @@ impl Refusal {
         Self::NotLocal,
         Self::NotPermitted,
         Self::NodesRegistered,
-        Self::OutOfResources,
     ];
 
     /// The reason as one lower-case word, for counters and for Erlang.
@@ -85,7 +81,6 @@ impl Refusal {
             Self::NotLocal => "not_local",
             Self::NotPermitted => "not_permitted",
             Self::NodesRegistered => "nodes_registered",
-            Self::OutOfResources => "out_of_resources",
         }
     }
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES};
-use serde::de::{Error, Unexpected};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// The configuration of a server. Names as in C `epmd` where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,8 @@ impl Config {
 }
 
 /// The addresses to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AddressesForm", into = "AddressesForm")]
 pub enum Addresses {
     /// Every address of the host, IPv4 and IPv6.
     All,
@@ -81,32 +82,32 @@ enum AllWord {
     All,
 }
 
-impl<'de> Deserialize<'de> for Addresses {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match AddressesForm::deserialize(deserializer)? {
+impl TryFrom<AddressesForm> for Addresses {
+    type Error = ConfigError;
+
+    fn try_from(form: AddressesForm) -> Result<Self, ConfigError> {
+        match form {
             AddressesForm::Word(AllWord::All) => Ok(Self::All),
             AddressesForm::List(list) if (1..=MAX_ADDRESSES).contains(&list.len()) => {
                 Ok(Self::List(list))
             }
-            AddressesForm::List(list) => {
-                Err(Error::invalid_length(list.len(), &"1 to 16 addresses"))
-            }
+            AddressesForm::List(list) => Err(ConfigError::AddressCount(list.len())),
         }
     }
 }
 
-impl Serialize for Addresses {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::All => AddressesForm::Word(AllWord::All),
-            Self::List(list) => AddressesForm::List(list.clone()),
+impl From<Addresses> for AddressesForm {
+    fn from(addresses: Addresses) -> Self {
+        match addresses {
+            Addresses::All => Self::Word(AllWord::All),
+            Addresses::List(list) => Self::List(list),
         }
-        .serialize(serializer)
     }
 }
 
 /// Whole seconds, 1 to 86,400.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct PacketTimeout(u32);
 
 impl PacketTimeout {
@@ -118,19 +119,33 @@ impl PacketTimeout {
 }
 
 impl TryFrom<u32> for PacketTimeout {
-    type Error = u32;
+    type Error = ConfigError;
 
-    fn try_from(seconds: u32) -> Result<Self, u32> {
-        if (1..=86_400).contains(&seconds) { Ok(Self(seconds)) } else { Err(seconds) }
+    fn try_from(seconds: u32) -> Result<Self, ConfigError> {
+        if (1..=86_400).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(ConfigError::PacketTimeout(seconds))
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for PacketTimeout {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::try_from(u32::deserialize(deserializer)?).map_err(|seconds| {
-            Error::invalid_value(Unexpected::Unsigned(seconds.into()), &"1 to 86400 seconds")
-        })
+impl From<PacketTimeout> for u32 {
+    fn from(timeout: PacketTimeout) -> Self {
+        timeout.0
     }
+}
+
+/// A value of the right type that is out of its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A list of no addresses, or of too many.
+    #[error("{0} addresses, expected 1 to 16")]
+    AddressCount(usize),
+    /// A time-out of nothing or of more than a day.
+    #[error("{0} seconds, expected 1 to 86400")]
+    PacketTimeout(u32),
 }
 
 /// The levels of Erlang's `logger`, or its own default.

@@ -28,7 +28,7 @@ mod server;
 mod session;
 mod shared;
 
-pub use config::{Addresses, Config, LogLevel, PacketTimeout};
+pub use config::{Addresses, Config, ConfigError, LogLevel, PacketTimeout};
 pub use counters::CounterValues;
 pub use listen::ListenError;
 pub use notices::Notice;

@@ -137,8 +137,9 @@ async fn wake_owner(shared: Arc<Shared>) -> io::Result<()> {
 /// Frees the port before the reply tells that it is free.
 fn end_by_kill(shared: &Shared, farewell: Farewell) {
     let Farewell { peer, socket, reply } = farewell;
+    // First of all, so that the owner does not take the end for a defect.
+    shared.notices.push(Notice::Killed { peer });
     shared.close();
     // Two bytes into an empty buffer. If the peer is gone, so be it.
     let _ = rustix::net::send(&socket, &reply, rustix::net::SendFlags::NOSIGNAL);
-    shared.notices.push(Notice::Killed { peer });
 }

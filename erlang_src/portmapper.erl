@@ -1,0 +1,266 @@
+%% @doc The port mapper of this host, as Erlang sees it.
+%%
+%% The application serves other programs on its port as any EPMD does; these
+%% functions look at the same registry from inside its VM, without a socket.
+%%
+%% ```
+%% 1> portmapper:names().
+%% [{<<"n2">>,40123},{<<"n1">>,35437}]
+%% 2> portmapper:lookup("n1").
+%% {ok,#{name => <<"n1">>,port => 35437,creation => 1763889012, ...}}
+%% '''
+%%
+%% Names are taken as strings, binaries or atoms, and returned as UTF-8
+%% binaries. Every function fails with `{not_running, portmapper}' while the
+%% application is not started.
+-module(portmapper).
+
+-export([
+    names/0,
+    names/1,
+    lookup/1,
+    count/0,
+    info/0,
+    register/2,
+    register/3,
+    unregister/1,
+    drop/1,
+    config/0,
+    reconfigure/1,
+    stop/0,
+    format_error/1
+]).
+-export_type([
+    name/0,
+    creation/0,
+    peer/0,
+    node_info/0,
+    info/0,
+    options/0,
+    config/0,
+    config_error/0
+]).
+
+-type name() :: unicode:chardata() | atom().
+%% The part of a node's name before the `@': 1 to 255 characters.
+
+-type creation() :: 4..16#ffffffff.
+%% Tells two lives of one name apart.
+
+-type peer() :: {inet:ip_address(), inet:port_number()}.
+
+-type node_info() :: #{
+    name := binary(),
+    port := inet:port_number(),
+    type := byte(),
+    protocol := byte(),
+    highest_version := 0..65535,
+    lowest_version := 0..65535,
+    extra := binary(),
+    creation := creation(),
+    since := integer(),
+    peer := peer() | vm
+}.
+%% A registered node: what it said of itself (`type' is 77 for `erl', 72 hidden,
+%% 104 C nodes, 110 jinterface; `protocol' 0 for TCP), its creation, since when
+%% it is registered in milliseconds of system time, and where its connection
+%% comes from; `vm' for names that {@link register/3} registered.
+
+-type info() :: #{
+    addresses := [peer()],
+    uptime := non_neg_integer(),
+    nodes := non_neg_integer(),
+    open_connections := non_neg_integer(),
+    counters := #{refused := #{atom() => non_neg_integer()}, atom() => term()}
+}.
+%% Addresses and port as bound, milliseconds since the start, registered nodes,
+%% open connections (registrations, and those that wait), and what was counted
+%% since the start: `accepted' connections, `answered' requests, `registered'
+%% and `unregistered' nodes, `lookups_hit', `lookups_missed', `listings',
+%% `refused' by reason, connections that were `silent' (closed without a byte),
+%% `timed_out', `unread' (the reply was) or `panicked' (by a defect), and how
+%% often it was `out_of_descriptors'.
+
+-type options() :: #{
+    type => byte(),
+    protocol => byte(),
+    highest_version => 0..65535,
+    lowest_version => 0..65535,
+    extra => binary()
+}.
+%% What else a registration says; by default that of an `erl' node: 77, 0, 6,
+%% 5, and no extra data (at most 1,020 bytes).
+
+-type config() :: #{
+    port => inet:port_number(),
+    addresses => all | [inet:ip_address() | string() | binary()],
+    relaxed_command_check => boolean(),
+    packet_timeout => 1..86400,
+    raise_file_limit => boolean(),
+    log_level => default | logger:level() | all | none
+}.
+%% `port': 4369 by default; 0 lets the system choose. `addresses': `all' by
+%% default; loopback addresses are added to a list. `relaxed_command_check':
+%% allow STOP, and KILL while nodes are registered; `false' by default.
+%% `packet_timeout': seconds that a connection may be silent before its request
+%% is complete, or may leave its reply unread; 60 by default.
+%% `raise_file_limit': raise the soft limit of open files to the hard one;
+%% `false' by default, for a node that does nothing else. `log_level': log from
+%% this level on, whatever logger's own level is; `default' by default.
+
+-type config_error() ::
+    {bad_config, #{key := term(), value := term(), expected := binary()}}.
+
+%% @doc Names and ports of all registered nodes, newest registration first.
+-spec names() -> [{Name :: binary(), inet:port_number()}].
+names() ->
+    names(<<"*">>).
+
+%% @doc The same of those that match a pattern: `*' stands for any characters
+%% or none, `?' for one.
+%%
+%% ```
+%% portmapper:names("web*").
+%% [{<<"web2">>,40123},{<<"web1">>,35437}]
+%% '''
+-spec names(Glob :: name()) -> [{Name :: binary(), inet:port_number()}].
+names(Glob) ->
+    portmapper_nif:names(portmapper_server:server(), to_binary(Glob)).
+
+%% @doc The node of this name.
+-spec lookup(name()) -> {ok, node_info()} | {error, not_found}.
+lookup(Name) ->
+    case portmapper_nif:lookup(portmapper_server:server(), to_binary(Name)) of
+        undefined -> {error, not_found};
+        Info -> {ok, Info}
+    end.
+
+%% @doc How many nodes are registered.
+-spec count() -> non_neg_integer().
+count() ->
+    portmapper_nif:count(portmapper_server:server()).
+
+%% @doc What the port mapper tells of itself.
+-spec info() -> info().
+info() ->
+    portmapper_nif:info(portmapper_server:server()).
+
+%% @equiv register(Name, Port, #{})
+-spec register(name(), inet:port_number()) -> {ok, creation()} | {error, term()}.
+register(Name, Port) ->
+    ?MODULE:register(Name, Port, #{}).
+
+%% @doc Registers a name for this VM, without a connection, until {@link
+%% unregister/1} or {@link drop/1}, a STOP, or the application's end.
+%%
+%% ```
+%% portmapper:register("gateway", 8080, #{extra => <<"v2">>}).
+%% {ok,1763889012}
+%% '''
+%%
+%% Errors: `name_in_use', `invalid_name' (empty, or with a NUL),
+%% `name_too_long', `extra_too_long', and `{bad_option, Map}' for a key or
+%% value that is wrong.
+-spec register(name(), inet:port_number(), options()) ->
+    {ok, creation()}
+    | {error,
+        name_in_use
+        | invalid_name
+        | name_too_long
+        | extra_too_long
+        | {bad_option, #{key := term(), value := term(), expected := binary()}}}.
+register(Name, Port, Options) ->
+    Defaults = #{
+        type => 77, protocol => 0, highest_version => 6, lowest_version => 5, extra => <<>>
+    },
+    All = maps:put(port, Port, maps:merge(Defaults, Options)),
+    case [Error || {Key, Value} <- maps:to_list(All), Error <- bad_option(Key, Value)] of
+        [] ->
+            #{type := Type, protocol := Protocol, extra := Extra} = All,
+            #{highest_version := Highest, lowest_version := Lowest} = All,
+            Server = portmapper_server:server(),
+            Binary = to_binary(Name),
+            portmapper_nif:register(
+                Server, Binary, Port, Type, Protocol, Highest, Lowest, Extra
+            );
+        [Error | _] ->
+            {error, {bad_option, Error}}
+    end.
+
+bad_option(extra, Value) when is_binary(Value) -> [];
+bad_option(extra, Value) -> wrong(extra, Value, <<"a binary">>);
+bad_option(Key, Value) when Key =:= type; Key =:= protocol -> integer(Key, Value, 255);
+bad_option(Key, Value) when Key =:= port; Key =:= highest_version; Key =:= lowest_version ->
+    integer(Key, Value, 65535);
+bad_option(Key, Value) ->
+    wrong(Key, Value, <<"one of type, protocol, highest_version, lowest_version, extra">>).
+
+integer(_Key, Value, Max) when is_integer(Value), Value >= 0, Value =< Max -> [];
+integer(Key, Value, Max) ->
+    wrong(Key, Value, <<"an integer from 0 to ", (integer_to_binary(Max))/binary>>).
+
+wrong(Key, Value, Expected) ->
+    [#{key => Key, value => Value, expected => Expected}].
+
+%% @doc Takes back a name that {@link register/3} registered. Names of other
+%% nodes stay: see {@link drop/1}.
+-spec unregister(name()) -> ok | {error, not_found}.
+unregister(Name) ->
+    found(portmapper_nif:unregister(portmapper_server:server(), to_binary(Name))).
+
+%% @doc Forces a name out and closes its connection, as a STOP request does but
+%% whatever `relaxed_command_check' says. A node of OTP registers again after
+%% two seconds.
+-spec drop(name()) -> ok | {error, not_found}.
+drop(Name) ->
+    found(portmapper_nif:drop_name(portmapper_server:server(), to_binary(Name))).
+
+found(true) -> ok;
+found(false) -> {error, not_found}.
+
+%% @doc The configuration in force, with every key.
+-spec config() -> config().
+config() ->
+    portmapper_config:current(portmapper_server:server()).
+
+%% @doc Changes the configuration of the running port mapper; no node loses its
+%% registration. New addresses are bound before old ones close. A time-out
+%% holds for what begins to wait from now on. `raise_file_limit' takes effect
+%% at the start only.
+%%
+%% ```
+%% portmapper:reconfigure(#{addresses => ["192.0.2.1"], packet_timeout => 10}).
+%% ok
+%% '''
+%%
+%% After an error, which {@link format_error/1} makes readable, nothing has
+%% changed. The change is not kept beyond the application's end: for that set
+%% its environment.
+-spec reconfigure(config()) ->
+    ok
+    | {error,
+        config_error()
+        | portmapper_nif:listen_error()
+        | {needs_restart, #{key := atom()}}
+        | closed}.
+reconfigure(Changes) when is_map(Changes) ->
+    portmapper_server:reconfigure(Changes).
+
+%% @doc Stops the application: every name is gone, every connection closed.
+-spec stop() -> ok | {error, term()}.
+stop() ->
+    application:stop(portmapper).
+
+%% @doc What was wrong, with which value, and what would be right, for the
+%% reason of any error of this application.
+-spec format_error(Reason :: term()) -> unicode:chardata().
+format_error(Reason) ->
+    portmapper_text:error(Reason).
+
+to_binary(Name) when is_binary(Name) -> Name;
+to_binary(Name) when is_atom(Name) -> atom_to_binary(Name);
+to_binary(Name) ->
+    case unicode:characters_to_binary(Name) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> error(badarg, [Name])
+    end.

@@ -1,0 +1,90 @@
+%% @doc What happens, as log events: joins and leaves at `info', refusals at
+%% `notice' with the peer, defects at `error'.
+-module(portmapper_log).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([
+    cannot_start/1,
+    listening/1,
+    notices/2,
+    resumed/1,
+    set_level/1,
+    unset_level/0
+]).
+
+-spec cannot_start(term()) -> ok.
+cannot_start(Reason) ->
+    ?LOG_ERROR("portmapper ~ts", [portmapper_text:error(Reason)]).
+
+-spec listening(portmapper:info()) -> ok.
+listening(#{addresses := Addresses}) ->
+    Texts = [portmapper_text:address(Address) || Address <- Addresses],
+    ?LOG_NOTICE("portmapper listens on ~ts", [lists:join(", ", Texts)]).
+
+-spec resumed(portmapper_nif:phase()) -> ok.
+resumed(down) ->
+    ?LOG_ERROR("portmapper's thread died and cannot be replaced yet");
+resumed(_Phase) ->
+    ?LOG_ERROR("portmapper's thread died and was replaced on the same sockets").
+
+-spec notices([portmapper_nif:notice()], Missed :: non_neg_integer()) -> ok.
+notices(Notices, Missed) ->
+    lists:foreach(fun notice/1, Notices),
+    Missed > 0 andalso
+        ?LOG_WARNING("~b events came too fast and were not logged", [Missed]),
+    ok.
+
+notice({up, Name, Port, Creation, Peer}) ->
+    ?LOG_INFO(
+        "node ~ts is up: port ~b, creation ~b, from ~ts",
+        [Name, Port, Creation, peer(Peer)]
+    );
+notice({down, Name, Creation, Reason}) ->
+    ?LOG_INFO("node ~ts is down: creation ~b, ~ts", [Name, Creation, down(Reason)]);
+notice({refused, Peer, Reason, undefined}) ->
+    ?LOG_NOTICE("refused ~ts: ~ts", [peer(Peer), refused(Reason)]);
+notice({refused, Peer, Reason, Name}) ->
+    ?LOG_NOTICE("refused ~ts as ~ts: ~ts", [peer(Peer), Name, refused(Reason)]);
+notice({timed_out, Peer}) ->
+    ?LOG_NOTICE("closed ~ts: no whole request came in time", [peer(Peer)]);
+notice({panicked, Peer}) ->
+    ?LOG_ERROR("closed ~ts: a defect of portmapper", [peer(Peer)]);
+notice(out_of_descriptors) ->
+    ?LOG_WARNING(
+        "out of file descriptors: new connections wait until others close "
+        "(raise the limit of open files, or set raise_file_limit)"
+    );
+notice(descriptors_suffice) ->
+    ?LOG_NOTICE("file descriptors suffice again");
+notice({address_skipped, Address, Reason}) ->
+    ?LOG_WARNING("does not listen on ~ts: ~ts", [peer(Address), Reason]);
+notice({file_limit_kept, Reason}) ->
+    ?LOG_WARNING("cannot raise the limit of open files: ~ts", [Reason]);
+notice({killed, Peer}) ->
+    ?LOG_NOTICE("portmapper ends: ~ts sent KILL", [peer(Peer)]).
+
+peer(vm) -> "this VM";
+peer(Address) -> portmapper_text:address(Address).
+
+down(closed) -> "its connection closed";
+down(surplus_data) -> "it sent more than its registration";
+down(stopped) -> "a local peer sent STOP";
+down(dropped) -> "it was dropped";
+down(unregistered) -> "this VM unregistered it".
+
+%% Reasons are words that read well.
+refused(Reason) ->
+    string:replace(atom_to_list(Reason), "_", " ", all).
+
+%% @doc Has this application log from this level on; `default' leaves it to the
+%% configuration of logger.
+-spec set_level(#{log_level := default | logger:level() | all | none, _ => _}) -> ok.
+set_level(#{log_level := default}) ->
+    unset_level();
+set_level(#{log_level := Level}) ->
+    ok = logger:set_application_level(portmapper, Level).
+
+-spec unset_level() -> ok.
+unset_level() ->
+    ok = logger:unset_application_level(portmapper).

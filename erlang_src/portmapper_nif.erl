@@ -1,0 +1,174 @@
+%% @doc The boundary to the Rust server, `native/epmd_nif'. Only
+%% {@link portmapper_server} and {@link portmapper} call it.
+%%
+%% The owner, the process that attached last, is sent the atom `portmapper'
+%% when there are notices to take or the phase has changed.
+-module(portmapper_nif).
+
+-export([
+    load/0,
+    start/1,
+    attach/1,
+    phase/1,
+    resume/1,
+    stop/1,
+    panic_thread/1,
+    take_notices/2,
+    lookup/2,
+    names/2,
+    count/1,
+    register/8,
+    unregister/2,
+    drop_name/2,
+    info/1,
+    config/1,
+    reconfigure/2
+]).
+-export_type([server/0, phase/0, config/0, config_error/0, listen_error/0, notice/0]).
+
+-opaque server() :: reference().
+-type phase() :: running | down | closed.
+%% `down': the server's thread has died, every socket is still there.
+-type config() :: #{atom() => term()}.
+%% As {@link portmapper:config()}, with addresses as binaries.
+-type config_error() ::
+    {bad_config, #{key := term(), value := term(), expected := binary()}}.
+-type listen_error() ::
+    {address_in_use, #{
+        address := inet:ip_address(),
+        port := inet:port_number(),
+        holder := #{pid := integer(), program := binary()} | unknown
+    }}
+    | {cannot_bind, #{
+        address := inet:ip_address(), port := inet:port_number(), reason := binary()
+    }}
+    | {too_many_addresses, #{count := pos_integer()}}
+    | {cannot_start_thread, #{reason := binary()}}.
+-type peer() :: portmapper:peer().
+-type notice() ::
+    {up, Name :: binary(), inet:port_number(), portmapper:creation(), peer() | vm}
+    | {down, Name :: binary(), portmapper:creation(), Reason :: atom()}
+    | {refused, peer(), Reason :: atom(), Name :: binary() | undefined}
+    | {timed_out, peer()}
+    | {panicked, peer()}
+    | out_of_descriptors
+    | descriptors_suffice
+    | {address_skipped, peer(), Reason :: binary()}
+    | {file_limit_kept, Reason :: binary()}
+    | {killed, peer()}.
+
+%% @doc Loads the library, unless it is loaded. Not done by `-on_load', which
+%% does not work as early as a boot script in embedded mode needs it.
+-spec load() -> ok | {error, {Reason :: atom(), Text :: string()}}.
+load() ->
+    case erlang:load_nif(filename:join(priv_dir(), ?MODULE_STRING), 0) of
+        ok -> ok;
+        {error, {reload, _}} -> ok;
+        {error, _} = Error -> Error
+    end.
+
+-spec priv_dir() -> file:filename().
+priv_dir() ->
+    case code:priv_dir(portmapper) of
+        {error, bad_name} ->
+            %% Not in a directory of that name: found from where this code is.
+            filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
+        Dir ->
+            Dir
+    end.
+
+%% @doc Binds and serves. Nothing is bound after an error.
+-spec start(config()) -> {ok, server()} | {error, config_error() | listen_error()}.
+start(_Config) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Makes the caller the owner. When the owner ends and no other attaches
+%% within 5 seconds, the server closes.
+-spec attach(server()) -> phase().
+attach(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Whether the server serves.
+-spec phase(server()) -> phase().
+phase(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Replaces the thread of a server that is down, on the same sockets.
+%% Still `down' if there is no thread to be had.
+-spec resume(server()) -> phase().
+resume(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Closes every socket, and waits for that.
+-spec stop(server()) -> ok.
+stop(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Has the server's thread panic, for tests of what comes after.
+-spec panic_thread(server()) -> ok.
+panic_thread(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc The oldest notices, at most `Limit', and how many were missed since the
+%% last call. The owner is woken again once it got fewer than `Limit'.
+-spec take_notices(server(), Limit :: pos_integer()) ->
+    {[notice()], Missed :: non_neg_integer()}.
+take_notices(_Server, _Limit) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc See {@link portmapper:lookup/1}.
+-spec lookup(server(), binary()) -> portmapper:node_info() | undefined.
+lookup(_Server, _Name) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc See {@link portmapper:names/1}.
+-spec names(server(), Glob :: binary()) -> [{binary(), inet:port_number()}].
+names(_Server, _Glob) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc See {@link portmapper:count/0}.
+-spec count(server()) -> non_neg_integer().
+count(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc See {@link portmapper:register/3}.
+-spec register(
+    server(),
+    Name :: binary(),
+    inet:port_number(),
+    Type :: byte(),
+    Protocol :: byte(),
+    HighestVersion :: 0..65535,
+    LowestVersion :: 0..65535,
+    Extra :: binary()
+) -> {ok, portmapper:creation()} | {error, atom()}.
+register(_Server, _Name, _Port, _Type, _Protocol, _Highest, _Lowest, _Extra) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Whether the VM had registered the name.
+-spec unregister(server(), binary()) -> boolean().
+unregister(_Server, _Name) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Whether the name was registered.
+-spec drop_name(server(), binary()) -> boolean().
+drop_name(_Server, _Name) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc See {@link portmapper:info/0}.
+-spec info(server()) -> portmapper:info().
+info(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc The configuration in force.
+-spec config(server()) -> config().
+config(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Takes over a whole configuration. Nothing has changed after an error.
+-spec reconfigure(server(), config()) ->
+    {ok, {}}
+    | {error,
+        config_error() | listen_error() | {needs_restart, #{key := atom()}} | closed}.
+reconfigure(_Server, _Config) ->
+    erlang:nif_error(nif_not_loaded).

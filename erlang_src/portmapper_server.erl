@@ -1,0 +1,155 @@
+%% @doc Owns the life of the Rust server and its configuration.
+%%
+%% The server is a value that outlives this process: it is kept as a persistent
+%% term, and a restarted process takes hold of it again. Look-ups and listings
+%% read that term and do not pass through here.
+-module(portmapper_server).
+-behaviour(gen_server).
+
+-export([start_link/0, open/0, close/0, server/0, reconfigure/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% Notices taken at a time.
+-define(BATCH, 500).
+%% Milliseconds between two replacements of the server's thread at the least:
+%% a thread that dies at once, every time, must not keep a core busy.
+-define(RESUME_INTERVAL, 100).
+
+-record(state, {
+    server :: portmapper_nif:server(),
+    %% When the server's thread was replaced last, in monotonic milliseconds.
+    resumed = erlang:monotonic_time(millisecond) - ?RESUME_INTERVAL :: integer()
+}).
+
+-spec start_link() -> gen_server:start_ret().
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% @doc The server that is there, else a new one by the configuration.
+-spec open() -> {ok, portmapper_nif:server()} | {error, term()}.
+open() ->
+    case persistent_term:get(?MODULE, undefined) of
+        undefined ->
+            start();
+        Server ->
+            case portmapper_nif:phase(Server) of
+                closed -> start();
+                _ -> {ok, Server}
+            end
+    end.
+
+-spec start() -> {ok, portmapper_nif:server()} | {error, term()}.
+start() ->
+    case portmapper_nif:load() of
+        ok ->
+            case portmapper_config:with_checked(fun portmapper_nif:start/1) of
+                {ok, Server} ->
+                    persistent_term:put(?MODULE, Server),
+                    portmapper_log:listening(portmapper_nif:info(Server)),
+                    {ok, Server};
+                {error, _} = Error ->
+                    Error
+            end;
+        {error, {Reason, Text}} ->
+            {error, {cannot_load_library, #{reason => Reason, text => Text}}}
+    end.
+
+%% @doc Closes the server on request, after which none is there.
+-spec close() -> ok.
+close() ->
+    case persistent_term:get(?MODULE, undefined) of
+        undefined ->
+            ok;
+        Server ->
+            _ = persistent_term:erase(?MODULE),
+            portmapper_nif:stop(Server)
+    end.
+
+%% @doc The server that is there. Fails with `{not_running, portmapper}'.
+-spec server() -> portmapper_nif:server().
+server() ->
+    case persistent_term:get(?MODULE, undefined) of
+        undefined -> error({not_running, portmapper});
+        Server -> Server
+    end.
+
+%% @doc See {@link portmapper:reconfigure/1}.
+-spec reconfigure(map()) -> ok | {error, term()}.
+reconfigure(Changes) ->
+    gen_server:call(?MODULE, {reconfigure, Changes}, infinity).
+
+%% @private
+-spec init([]) -> {ok, #state{}} | {stop, term()}.
+init([]) ->
+    case open() of
+        {ok, Server} ->
+            _ = portmapper_nif:attach(Server),
+            portmapper_log:set_level(portmapper_nif:config(Server)),
+            %% What happened while nobody listened.
+            self() ! portmapper,
+            {ok, #state{server = Server}};
+        {error, Reason} ->
+            {stop, {shutdown, Reason}}
+    end.
+
+%% @private
+handle_call({reconfigure, Changes}, _From, #state{server = Server} = State) ->
+    {reply, portmapper_config:change(Server, Changes), State}.
+
+%% @private
+handle_cast(_Message, State) ->
+    {noreply, State}.
+
+%% @private
+handle_info(portmapper, #state{server = Server} = State) ->
+    {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
+    ok = portmapper_log:notices(Notices, Missed),
+    case length(Notices) of
+        %% Only a shorter batch has the server wake this process again.
+        ?BATCH -> self() ! portmapper;
+        _ -> ok
+    end,
+    case [Peer || {killed, Peer} <- Notices] of
+        [] -> follow(portmapper_nif:phase(Server), State);
+        [_Peer] -> end_application(State)
+    end;
+handle_info(_Message, State) ->
+    {noreply, State}.
+
+follow(running, State) ->
+    {noreply, State};
+follow(down, State) ->
+    resume(State);
+follow(closed, #state{server = Server} = State) ->
+    case persistent_term:get(?MODULE, undefined) of
+        %% Nobody asked for that: a new process starts a new server.
+        Server -> {stop, server_closed, State};
+        _ -> {noreply, State}
+    end.
+
+resume(#state{server = Server, resumed = Resumed} = State) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Resumed + ?RESUME_INTERVAL - Now of
+        Wait when Wait > 0 ->
+            _ = erlang:send_after(Wait, self(), portmapper),
+            {noreply, State};
+        _ ->
+            Phase = portmapper_nif:resume(Server),
+            portmapper_log:resumed(Phase),
+            %% Looks again: no message comes if there was no thread to be had.
+            self() ! portmapper,
+            {noreply, State#state{resumed = Now}}
+    end.
+
+%% A node that is there for the port mapper, which it started as a permanent
+%% application, ends with it; one that does other work goes on. This process is
+%% part of what is stopped, so another one does it.
+end_application(State) ->
+    Started = proplists:get_value(started, application:info(), []),
+    _ = spawn(fun() ->
+        case proplists:get_value(portmapper, Started) of
+            permanent -> init:stop(0);
+            _ -> application:stop(portmapper)
+        end
+    end),
+    {noreply, State}.

@@ -1,0 +1,41 @@
+%% @doc Addresses and errors as text that people read.
+-module(portmapper_text).
+
+-export([address/1, error/1]).
+
+%% @doc `192.0.2.1:4369' or `[2001:db8::1]:4369'.
+-spec address({inet:ip_address(), inet:port_number()}) -> unicode:chardata().
+address({Ip, Port}) when tuple_size(Ip) =:= 4 ->
+    [inet:ntoa(Ip), $:, integer_to_list(Port)];
+address({Ip, Port}) ->
+    [$[, inet:ntoa(Ip), "]:", integer_to_list(Port)].
+
+%% @doc What was wrong, with which value, and what would be right.
+-spec error(term()) -> unicode:chardata().
+error({bad_config, #{key := Key, value := Value, expected := Expected}}) ->
+    io_lib:format("~tp is ~tp, expected ~ts", [Key, Value, Expected]);
+error({address_in_use, #{address := Ip, port := Port, holder := Holder}}) ->
+    Other = Port rem 65535 + 1,
+    io_lib:format(
+        "cannot listen on ~ts: the port is in use by ~ts. Stop that process, or take "
+        "another port: make run PORT=~b, ERL_EPMD_PORT=~b in the environment, or "
+        "{port, ~b} for the application portmapper",
+        [address({Ip, Port}), holder(Holder), Other, Other, Other]
+    );
+error({cannot_bind, #{address := Ip, port := Port, reason := Reason}}) ->
+    io_lib:format("cannot listen on ~ts: ~ts", [address({Ip, Port}), Reason]);
+error({too_many_addresses, #{count := Count}}) ->
+    io_lib:format("~b addresses, expected at most 16, loopback addresses included", [Count]);
+error({cannot_start_thread, #{reason := Reason}}) ->
+    ["cannot start the server's thread: ", Reason];
+error({cannot_load_library, #{text := Text}}) ->
+    ["cannot load the library: ", Text];
+error({needs_restart, #{key := Key}}) ->
+    io_lib:format("~tp takes effect at the start only", [Key]);
+error(Reason) ->
+    io_lib:format("~tp", [Reason]).
+
+holder(#{program := Program, pid := Pid}) ->
+    io_lib:format("~ts (pid ~b)", [Program, Pid]);
+holder(unknown) ->
+    "a process that cannot be seen from here".

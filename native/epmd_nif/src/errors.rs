@@ -1,0 +1,50 @@
+//! Errors as `{Tag, Map}`, documented in `erlang_src/portmapper_nif.erl`.
+
+use epmd_server::{ListenError, ReconfigureError};
+use rustler::{Encoder, Env, Term};
+
+use crate::terms::{atom, atoms, binary, ip, map, system_error, tagged_map};
+
+pub(crate) fn listen(env: Env<'_>, error: ListenError) -> Term<'_> {
+    match error {
+        ListenError::InUse { address, holder } => {
+            let holder = holder.map_or_else(
+                || atoms::unknown().to_term(env),
+                |holder| {
+                    let program = binary(env, holder.program.as_bytes()).to_term(env);
+                    let pid = holder.pid.encode(env);
+                    map(env, &[(atoms::pid(), pid), (atoms::program(), program)])
+                },
+            );
+            let address_ip = (atoms::address(), ip(env, address.ip()));
+            let port = (atoms::port(), address.port().encode(env));
+            let pairs = [address_ip, port, (atoms::holder(), holder)];
+            tagged_map(env, atoms::address_in_use(), &pairs)
+        }
+        ListenError::CannotBind { address, error } => {
+            let address_ip = (atoms::address(), ip(env, address.ip()));
+            let port = (atoms::port(), address.port().encode(env));
+            let pairs = [address_ip, port, system_error(env, &error)];
+            tagged_map(env, atoms::cannot_bind(), &pairs)
+        }
+        ListenError::TooManyAddresses(count) => {
+            let pairs = [(atoms::count(), count.encode(env))];
+            tagged_map(env, atoms::too_many_addresses(), &pairs)
+        }
+        ListenError::Thread(error) => {
+            tagged_map(env, atoms::cannot_start_thread(), &[system_error(env, &error)])
+        }
+        _ => atoms::unknown().to_term(env),
+    }
+}
+
+pub(crate) fn reconfigure(env: Env<'_>, error: ReconfigureError) -> Term<'_> {
+    match error {
+        ReconfigureError::Listen(error) => listen(env, error),
+        ReconfigureError::NeedsRestart(key) => {
+            let pairs = [(atoms::key(), atom(env, key).to_term(env))];
+            tagged_map(env, atoms::needs_restart(), &pairs)
+        }
+        _ => atoms::closed().to_term(env),
+    }
+}

@@ -1,0 +1,154 @@
+//! Values as Erlang terms. The shapes are documented in
+//! `erlang_src/portmapper_nif.erl`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use epmd_core::{Event, Node, Refusal};
+use epmd_server::{CounterValues, Info, Notice};
+use rustler::types::tuple::make_tuple;
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, Term};
+
+/// The atoms of the boundary.
+pub(crate) mod atoms {
+    rustler::atoms! {
+        portmapper, running, down, closed, key, value, expected, bad_config, needs_restart,
+        address_in_use, cannot_bind, too_many_addresses, cannot_start_thread, address, addresses,
+        port, holder, pid, program, unknown, reason, count, vm, name, node_type = "type",
+        protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
+        open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
+        descriptors_suffice, address_skipped, file_limit_kept, killed, undefined,
+        elixir_struct = "__struct__",
+    }
+}
+
+/// Makes an atom of one of our own words. There are few, all known beforehand.
+pub(crate) fn atom(env: Env<'_>, word: &'static str) -> Atom {
+    Atom::from_str(env, word).unwrap_or_else(|_| atoms::unknown())
+}
+
+pub(crate) fn refusal(env: Env<'_>, refusal: Refusal) -> Atom {
+    atom(env, refusal.as_str())
+}
+
+pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Binary<'a> {
+    NewBinary::from_slice(env, bytes).into()
+}
+
+fn text<'a>(env: Env<'a>, text: &str) -> Term<'a> {
+    binary(env, text.as_bytes()).to_term(env)
+}
+
+/// A map from keys that differ.
+pub(crate) fn map<'a>(env: Env<'a>, pairs: &[(Atom, Term<'a>)]) -> Term<'a> {
+    let (keys, values): (Vec<_>, Vec<_>) =
+        pairs.iter().map(|&(key, value)| (key.to_term(env), value)).unzip();
+    // Fails only for keys that are given twice.
+    Term::map_from_term_arrays(env, &keys, &values).unwrap_or_else(|_| Term::map_new(env))
+}
+
+/// `{Tag, Map}`, the form of every error with values.
+pub(crate) fn tagged_map<'a>(env: Env<'a>, tag: Atom, pairs: &[(Atom, Term<'a>)]) -> Term<'a> {
+    (tag, map(env, pairs)).encode(env)
+}
+
+/// What the system said of a call that failed.
+pub(crate) fn system_error<'a>(env: Env<'a>, error: &std::io::Error) -> (Atom, Term<'a>) {
+    (atoms::reason(), text(env, &error.to_string()))
+}
+
+/// An address as `inet` has it.
+pub(crate) fn ip(env: Env<'_>, ip: IpAddr) -> Term<'_> {
+    let parts: Vec<_> = match ip {
+        IpAddr::V4(ip) => ip.octets().iter().map(|part| part.encode(env)).collect(),
+        IpAddr::V6(ip) => ip.segments().iter().map(|part| part.encode(env)).collect(),
+    };
+    make_tuple(env, &parts)
+}
+
+/// `{Address, Port}`.
+fn socket_address(env: Env<'_>, address: SocketAddr) -> Term<'_> {
+    (ip(env, address.ip()), address.port()).encode(env)
+}
+
+/// `{Address, Port}`, or `vm` for what the VM registered itself.
+fn peer(env: Env<'_>, peer: Option<SocketAddr>) -> Term<'_> {
+    peer.map_or_else(|| atoms::vm().to_term(env), |address| socket_address(env, address))
+}
+
+pub(crate) fn node<'a>(env: Env<'a>, name: Binary<'a>, node: &Node) -> Term<'a> {
+    let registration = &node.registration;
+    map(
+        env,
+        &[
+            (atoms::name(), name.to_term(env)),
+            (atoms::port(), registration.port.encode(env)),
+            (atoms::node_type(), registration.node_type.encode(env)),
+            (atoms::protocol(), registration.protocol.encode(env)),
+            (atoms::highest_version(), registration.highest_version.encode(env)),
+            (atoms::lowest_version(), registration.lowest_version.encode(env)),
+            (atoms::extra(), binary(env, &registration.extra).to_term(env)),
+            (atoms::creation(), node.creation.get().encode(env)),
+            (atoms::since(), node.since.0.encode(env)),
+            (atoms::peer(), peer(env, node.peer)),
+        ],
+    )
+}
+
+pub(crate) fn info<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
+    let addresses: Vec<_> =
+        info.addresses.iter().map(|&address| socket_address(env, address)).collect();
+    map(
+        env,
+        &[
+            (atoms::addresses(), addresses.encode(env)),
+            (atoms::uptime(), (info.uptime.as_millis() as u64).encode(env)),
+            (atoms::nodes(), info.nodes.encode(env)),
+            (atoms::open_connections(), info.open_connections.encode(env)),
+            (atoms::counters(), counters(env, &info.counters)),
+        ],
+    )
+}
+
+fn counters<'a>(env: Env<'a>, counters: &CounterValues) -> Term<'a> {
+    let refused: Vec<_> = counters
+        .refused
+        .iter()
+        .map(|&(reason, count)| (refusal(env, reason), count.encode(env)))
+        .collect();
+    let mut pairs = vec![(atoms::refused(), map(env, &refused))];
+    pairs.extend(
+        counters.named().into_iter().map(|(name, count)| (atom(env, name), count.encode(env))),
+    );
+    map(env, &pairs)
+}
+
+pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
+    let from = |address: &SocketAddr| socket_address(env, *address);
+    match notice {
+        Notice::Node(Event::Up { name, port, creation, peer: address }) => {
+            let name = text(env, name.as_str());
+            (atoms::up(), name, port, creation.get(), peer(env, *address)).encode(env)
+        }
+        Notice::Node(Event::Down { name, creation, reason }) => {
+            let reason = atom(env, reason.as_str());
+            (atoms::down(), text(env, name.as_str()), creation.get(), reason).encode(env)
+        }
+        Notice::Refused { peer, reason, name } => {
+            let name = match name {
+                Some(name) => text(env, name.as_str()),
+                None => atoms::undefined().to_term(env),
+            };
+            (atoms::refused(), from(peer), refusal(env, *reason), name).encode(env)
+        }
+        Notice::TimedOut { peer } => (atoms::timed_out(), from(peer)).encode(env),
+        Notice::Panicked { peer } => (atoms::panicked(), from(peer)).encode(env),
+        Notice::OutOfDescriptors => atoms::out_of_descriptors().to_term(env),
+        Notice::DescriptorsSuffice => atoms::descriptors_suffice().to_term(env),
+        Notice::AddressSkipped { address, error } => {
+            (atoms::address_skipped(), from(address), text(env, error)).encode(env)
+        }
+        Notice::FileLimitKept { error } => (atoms::file_limit_kept(), text(env, error)).encode(env),
+        Notice::Killed { peer } => (atoms::killed(), from(peer)).encode(env),
+        _ => atoms::unknown().to_term(env),
+    }
+}
