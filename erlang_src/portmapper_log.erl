@@ -15,7 +15,7 @@
 
 -spec cannot_start(term()) -> ok.
 cannot_start(Reason) ->
-    ?LOG_ERROR("portmapper ~ts", [portmapper_text:error(Reason)]).
+    ?LOG_ERROR("portmapper: ~ts", [portmapper_text:error(Reason)]).
 
 -spec listening(portmapper:info()) -> ok.
 listening(#{addresses := Addresses}) ->

@@ -13,7 +13,7 @@ address({Ip, Port}) ->
 %% @doc What was wrong, with which value, and what would be right.
 -spec error(term()) -> unicode:chardata().
 error({bad_config, #{key := Key, value := Value, expected := Expected}}) ->
-    io_lib:format("~tp is ~tp, expected ~ts", [Key, Value, Expected]);
+    io_lib:format("~ts is ~tp, expected ~ts", [key(Key), Value, Expected]);
 error({address_in_use, #{address := Ip, port := Port, holder := Holder}}) ->
     Other = Port rem 65535 + 1,
     io_lib:format(
@@ -31,9 +31,12 @@ error({cannot_start_thread, #{reason := Reason}}) ->
 error({cannot_load_library, #{text := Text}}) ->
     ["cannot load the library: ", Text];
 error({needs_restart, #{key := Key}}) ->
-    io_lib:format("~tp takes effect at the start only", [Key]);
+    io_lib:format("~ts takes effect at the start only", [key(Key)]);
 error(Reason) ->
     io_lib:format("~tp", [Reason]).
+
+key(Key) when is_atom(Key) -> atom_to_binary(Key);
+key(Key) -> io_lib:format("~tp", [Key]).
 
 holder(#{program := Program, pid := Pid}) ->
     io_lib:format("~ts (pid ~b)", [Program, Pid]);

@@ -3,21 +3,48 @@
 use epmd_server::Config;
 use rustler::serde::{Deserializer, Error, to_term};
 use rustler::{Env, MapIterator, Term};
-use serde::de::IntoDeserializer;
 use serde::de::value::MapDeserializer;
+use serde::de::{self, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
 use serde_path_to_error::Segment;
 
 use crate::terms::{atoms, binary, tagged_map};
 
-/// A value of the map. (rustler takes a map for a struct only if it carries
-/// Elixir's `__struct__`, so the outermost level is read here.)
+/// A value of the map, read for what it is: rustler would cut an integer to the
+/// type that is asked for, where serde checks its bounds.
+///
+/// (The map itself is read here because rustler takes one for a struct only if
+/// it carries Elixir's `__struct__`.)
 struct Value<'a>(Term<'a>);
 
-impl<'de, 'a: 'de> IntoDeserializer<'de, Error> for Value<'a> {
-    type Deserializer = Deserializer<'a>;
+impl<'de, 'a: 'de> de::Deserializer<'de> for Value<'a> {
+    type Error = Error;
 
-    fn into_deserializer(self) -> Deserializer<'a> {
-        self.0.into()
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        Deserializer::from(self.0).deserialize_any(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        Deserializer::from(self.0).deserialize_enum(name, variants, visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier
+        ignored_any
+    }
+}
+
+impl<'de, 'a: 'de> IntoDeserializer<'de, Error> for Value<'a> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
     }
 }
 

@@ -7,30 +7,31 @@ use procfs::process::{FDTarget, Process, all_processes};
 
 use super::PortHolder;
 
-/// The process whose listening socket keeps `address` from being bound, as
-/// far as this user may know.
+/// The process whose socket keeps `address` from being bound, as far as this
+/// user may know. Mostly it listens; else it is a connection from that port.
 pub(crate) fn port_holder(address: SocketAddr) -> Option<PortHolder> {
-    let sockets: Vec<u64> = [procfs::net::tcp(), procfs::net::tcp6()]
+    let entries: Vec<TcpNetEntry> = [procfs::net::tcp(), procfs::net::tcp6()]
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| entry.state == TcpState::Listen && conflicts(entry, address))
-        .map(|entry| entry.inode)
+        .filter(|entry| conflicts(entry, address))
         .collect();
-    let process = all_processes().ok()?.flatten().find(|process| holds(process, &sockets))?;
+    let (listening, connected): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|entry| entry.state == TcpState::Listen);
+    let process = holder(&listening).or_else(|| holder(&connected))?;
     Some(PortHolder { pid: process.pid, program: process.stat().ok()?.comm })
+}
+
+fn holder(sockets: &[&TcpNetEntry]) -> Option<Process> {
+    let holds = |fd: &FDTarget| matches!(fd, FDTarget::Socket(inode) if sockets.iter().any(|one| one.inode == *inode));
+    all_processes().ok()?.flatten().find(|process| {
+        let descriptors = process.fd().into_iter().flatten().flatten();
+        descriptors.into_iter().any(|fd| holds(&fd.target))
+    })
 }
 
 fn conflicts(entry: &TcpNetEntry, address: SocketAddr) -> bool {
     let (theirs, ours) = (entry.local_address.ip(), address.ip());
     entry.local_address.port() == address.port()
         && (theirs == ours || theirs.is_unspecified() || ours.is_unspecified())
-}
-
-fn holds(process: &Process, sockets: &[u64]) -> bool {
-    process.fd().is_ok_and(|descriptors| {
-        descriptors
-            .flatten()
-            .any(|fd| matches!(fd.target, FDTarget::Socket(inode) if sockets.contains(&inode)))
-    })
 }

@@ -1,0 +1,178 @@
+%% What the suites share: port mappers and nodes in VMs of their own, raw
+%% requests, waiting with a deadline.
+-module(testkit).
+
+-export([
+    start_portmapper/0, start_portmapper/1,
+    start_node/2, start_node/3,
+    stop/1,
+    kill/1,
+    connect/1,
+    request/2,
+    alive2/1, alive2/3,
+    register/3,
+    wait_until/1, wait_until/2,
+    run/1, run/2
+]).
+-export_type([vm/0]).
+
+%% A VM that this one started, controlled over its standard streams.
+-type vm() :: #{peer := pid(), os_pid := string()}.
+
+-define(DEADLINE, 10_000).
+
+%% @doc A non-distributed VM with portmapper started on loopback, on a port
+%% that the system chose.
+start_portmapper() ->
+    start_portmapper(#{}).
+
+%% @doc The same with more of: application environment (`config'), arguments of
+%% `erl', environment variables, how the application is started, and a command
+%% to start `erl' with (`exec').
+-spec start_portmapper(map()) -> {vm(), inet:port_number()}.
+start_portmapper(Options) ->
+    Config = maps:merge(
+        #{port => 0, addresses => ["127.0.0.1"]}, maps:get(config, Options, #{})
+    ),
+    VM = #{peer := Peer} = start_vm(Options),
+    [ok = peer:call(Peer, application, set_env, [portmapper, Key, Value])
+     || {Key, Value} <- maps:to_list(Config)],
+    Type = maps:get(type, Options, temporary),
+    {ok, _} = peer:call(Peer, application, ensure_all_started, [portmapper, Type]),
+    #{addresses := [{_, Port} | _]} = peer:call(Peer, portmapper, info, []),
+    {VM, Port}.
+
+%% @doc An ordinary `erl' node, `Name@127.0.0.1', that registers on `Port'.
+start_node(Name, Port) ->
+    start_node(Name, Port, []).
+
+-spec start_node(atom() | string(), inet:port_number(), [string()]) -> vm().
+start_node(Name, Port, Arguments) ->
+    start_vm(#{
+        name => Name,
+        args => ["-start_epmd", "false", "-setcookie", "portmapper" | Arguments],
+        env => [{"ERL_EPMD_PORT", integer_to_list(Port)}]
+    }).
+
+-spec start_vm(map()) -> vm().
+start_vm(Options) ->
+    Ebin = filename:absname(filename:dirname(code:which(portmapper))),
+    Named =
+        case Options of
+            #{name := Name} -> #{name => Name, host => "127.0.0.1", longnames => true};
+            _ -> #{}
+        end,
+    {ok, Peer, _} = start_peer(Named#{
+        connection => standard_io,
+        args => ["-pa", Ebin, "-kernel", "logger_level", "warning" | maps:get(args, Options, [])],
+        env => maps:get(env, Options, []),
+        exec => maps:get(exec, Options, os:find_executable("erl")),
+        wait_boot => 60_000
+    }),
+    unlink(Peer),
+    #{peer => Peer, os_pid => peer:call(Peer, os, getpid, [])}.
+
+start_peer(Options) ->
+    case peer:start(Options) of
+        {ok, Peer} -> {ok, Peer, nonode@nohost};
+        {ok, Peer, Node} -> {ok, Peer, Node}
+    end.
+
+-spec stop(vm()) -> ok.
+stop(#{peer := Peer}) ->
+    try
+        peer:stop(Peer)
+    catch
+        exit:_ -> ok
+    end.
+
+%% @doc `kill -9'.
+-spec kill(vm()) -> ok.
+kill(#{os_pid := Pid}) ->
+    {0, _} = run(["kill", "-9", Pid]),
+    ok.
+
+-spec connect(inet:port_number()) -> gen_tcp:socket().
+connect(Port) ->
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}], ?DEADLINE),
+    Socket.
+
+%% @doc The whole reply to a request, given without its length field.
+-spec request(inet:port_number(), iodata()) -> binary().
+request(Port, Body) ->
+    Socket = connect(Port),
+    ok = gen_tcp:send(Socket, [<<(iolist_size(Body)):16>>, Body]),
+    Reply = receive_all(Socket, <<>>),
+    ok = gen_tcp:close(Socket),
+    Reply.
+
+receive_all(Socket, Received) ->
+    case gen_tcp:recv(Socket, 0, ?DEADLINE) of
+        {ok, Data} -> receive_all(Socket, <<Received/binary, Data/binary>>);
+        {error, closed} -> Received
+    end.
+
+%% @doc The body of a registration, as `erl' of version 6 makes it.
+-spec alive2(iodata()) -> iodata().
+alive2(Name) ->
+    alive2(Name, 50000, <<>>).
+
+-spec alive2(iodata(), inet:port_number(), iodata()) -> iodata().
+alive2(Name, NodePort, Extra) ->
+    [
+        <<$x, NodePort:16, 77, 0, 6:16, 5:16>>,
+        [<<(iolist_size(Name)):16>>, Name],
+        [<<(iolist_size(Extra)):16>>, Extra]
+    ].
+
+%% @doc Registers a name over a connection that stays: the connection and the
+%% creation, or that it was refused.
+-spec register(inet:port_number(), iodata(), inet:port_number()) ->
+    {ok, gen_tcp:socket(), portmapper:creation()} | refused.
+register(Port, Name, NodePort) ->
+    Socket = connect(Port),
+    Body = alive2(Name, NodePort, <<>>),
+    ok = gen_tcp:send(Socket, [<<(iolist_size(Body)):16>>, Body]),
+    case gen_tcp:recv(Socket, 6, ?DEADLINE) of
+        {ok, <<$v, 0, Creation:32>>} -> {ok, Socket, Creation};
+        {ok, <<$v, 1, 99:32>>} -> refused
+    end.
+
+%% @doc Waits until the fun returns `true'.
+wait_until(Fun) ->
+    wait_until(Fun, ?DEADLINE).
+
+-spec wait_until(fun(() -> boolean()), Milliseconds :: pos_integer()) -> ok.
+wait_until(Fun, Milliseconds) ->
+    wait_until_deadline(Fun, erlang:monotonic_time(millisecond) + Milliseconds).
+
+wait_until_deadline(Fun, Deadline) ->
+    case Fun() of
+        true ->
+            ok;
+        false ->
+            Late = erlang:monotonic_time(millisecond) > Deadline,
+            Late andalso error({not_in_time, Fun}),
+            timer:sleep(5),
+            wait_until_deadline(Fun, Deadline)
+    end.
+
+%% @doc Runs a program: its exit status and what it printed.
+run(Command) ->
+    run(Command, []).
+
+-spec run([string()], Options :: list()) -> {non_neg_integer(), binary()}.
+run([Program | Arguments], Options) ->
+    Path = os:find_executable(Program),
+    is_list(Path) orelse error({not_found, Program}),
+    Port = open_port(
+        {spawn_executable, Path},
+        [{args, Arguments}, exit_status, binary, stderr_to_stdout, hide | Options]
+    ),
+    collect(Port, <<>>).
+
+collect(Port, Output) ->
+    receive
+        {Port, {data, Data}} -> collect(Port, <<Output/binary, Data/binary>>);
+        {Port, {exit_status, Status}} -> {Status, Output}
+    end.
