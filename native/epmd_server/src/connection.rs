@@ -101,8 +101,8 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
     let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
     let next = respond(shared, body, peer, connected_to, &mut reply);
     if next == Next::Shutdown {
-        if let Ok(socket) = stream.into_std() {
-            let farewell = Farewell { peer: peer.address, socket: socket.into(), reply };
+        if let Ok(stream) = stream.into_std() {
+            let farewell = Farewell { peer: peer.address, stream, reply };
             shared.give_order(Order::Kill(farewell));
         }
         return;

@@ -1,7 +1,7 @@
 //! The server's thread: it runs the runtime, and in it the jobs that accept,
 //! watch registered connections and wake the owner.
 
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,9 +33,12 @@ pub(crate) fn build() -> io::Result<Runtime> {
         .build()
 }
 
-/// Starts a thread that serves until it is ordered to stop, or dies. The
-/// runtime comes back through the thread's end.
-pub(crate) fn start(shared: Arc<Shared>, runtime: Runtime) -> io::Result<JoinHandle<Runtime>> {
+/// Starts a thread that serves until it is ordered to stop, or dies; the
+/// runtime of one that died comes back for the next.
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    runtime: Runtime,
+) -> io::Result<JoinHandle<Option<Runtime>>> {
     *shared.phase.lock() = Phase::Running;
     let served_by = shared.clone();
     let thread = std::thread::Builder::new().name("epmd".into()).spawn(move || {
@@ -47,13 +50,20 @@ pub(crate) fn start(shared: Arc<Shared>, runtime: Runtime) -> io::Result<JoinHan
                 }
             });
         }));
-        if served.is_ok() {
-            shared.close();
-        } else {
-            *shared.phase.lock() = Phase::Down;
-        }
+        let left = match served {
+            Ok(()) => {
+                shared.close();
+                // And with it the connections that wait.
+                drop(runtime);
+                None
+            }
+            Err(_) => {
+                *shared.phase.lock() = Phase::Down;
+                Some(runtime)
+            }
+        };
         (shared.wake_owner)();
-        runtime
+        left
     });
     if thread.is_err() {
         *shared.phase.lock() = Phase::Down;
@@ -136,10 +146,10 @@ async fn wake_owner(shared: Arc<Shared>) -> io::Result<()> {
 
 /// Frees the port before the reply tells that it is free.
 fn end_by_kill(shared: &Shared, farewell: Farewell) {
-    let Farewell { peer, socket, reply } = farewell;
+    let Farewell { peer, mut stream, reply } = farewell;
     // First of all, so that the owner does not take the end for a defect.
     shared.notices.push(Notice::Killed { peer });
     shared.close();
     // Two bytes into an empty buffer. If the peer is gone, so be it.
-    let _ = rustix::net::send(&socket, &reply, rustix::net::SendFlags::NOSIGNAL);
+    let _ = stream.write(&reply);
 }

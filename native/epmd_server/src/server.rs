@@ -19,7 +19,7 @@ use crate::{Config, CounterValues};
 /// A port mapper that serves until it is stopped or dropped.
 pub struct Server {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<Runtime>>>,
+    thread: Mutex<Option<JoinHandle<Option<Runtime>>>>,
     /// One change of the listeners at a time.
     reconfiguring: Mutex<()>,
 }
@@ -97,7 +97,7 @@ impl Server {
             return Ok(());
         }
         let runtime = match thread.take().map(JoinHandle::join) {
-            Some(Ok(runtime)) => runtime,
+            Some(Ok(Some(runtime))) => runtime,
             _ => runtime::build()?,
         };
         *thread = Some(runtime::start(self.shared.clone(), runtime)?);
@@ -121,12 +121,10 @@ impl Server {
     /// Closes every socket and ends the thread, waiting for it.
     pub fn stop(&self) {
         self.shared.give_order(Order::Stop);
-        if let Some(thread) = self.thread.lock().take()
-            && let Ok(runtime) = thread.join()
-        {
-            runtime.shutdown_background();
+        if let Some(thread) = self.thread.lock().take() {
+            // What it leaves behind if it had died goes too.
+            drop(thread.join());
         }
-        // Not every thread has had the time, or was alive, to do so.
         self.shared.close();
     }
 

@@ -1,8 +1,7 @@
 //! What the server's thread, its connections and its owner share. All of it
 //! outlives the thread.
 
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -42,7 +41,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Farewell {
     pub(crate) peer: SocketAddr,
-    pub(crate) socket: OwnedFd,
+    pub(crate) stream: TcpStream,
     pub(crate) reply: Vec<u8>,
 }
 

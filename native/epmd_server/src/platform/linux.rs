@@ -155,7 +155,8 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     };
     let next = respond(shared, body, peer, connected_to, reply);
     if next == Next::Shutdown {
-        let farewell = Farewell { peer: peer.address, socket, reply: std::mem::take(reply) };
+        let stream = socket.into();
+        let farewell = Farewell { peer: peer.address, stream, reply: std::mem::take(reply) };
         shared.give_order(Order::Kill(farewell));
         return false;
     }
