@@ -130,10 +130,7 @@ names(Glob) ->
 %% @doc The node of this name.
 -spec lookup(name()) -> {ok, node_info()} | {error, not_found}.
 lookup(Name) ->
-    case portmapper_nif:lookup(portmapper_server:server(), to_binary(Name)) of
-        undefined -> {error, not_found};
-        Info -> {ok, Info}
-    end.
+    portmapper_nif:lookup(portmapper_server:server(), to_binary(Name)).
 
 %% @doc How many nodes are registered.
 -spec count() -> non_neg_integer().
@@ -173,8 +170,9 @@ register(Name, Port, Options) ->
     Defaults = #{
         type => 77, protocol => 0, highest_version => 6, lowest_version => 5, extra => <<>>
     },
-    All = maps:put(port, Port, maps:merge(Defaults, Options)),
-    case [Error || {Key, Value} <- maps:to_list(All), Error <- bad_option(Key, Value)] of
+    All = maps:merge(Defaults, Options),
+    Wrong = [Error || {Key, Value} <- maps:to_list(All), Error <- bad_option(Key, Value)],
+    case integer(port, Port, 65535) ++ Wrong of
         [] ->
             #{type := Type, protocol := Protocol, extra := Extra} = All,
             #{highest_version := Highest, lowest_version := Lowest} = All,
@@ -190,7 +188,7 @@ register(Name, Port, Options) ->
 bad_option(extra, Value) when is_binary(Value) -> [];
 bad_option(extra, Value) -> wrong(extra, Value, <<"a binary">>);
 bad_option(Key, Value) when Key =:= type; Key =:= protocol -> integer(Key, Value, 255);
-bad_option(Key, Value) when Key =:= port; Key =:= highest_version; Key =:= lowest_version ->
+bad_option(Key, Value) when Key =:= highest_version; Key =:= lowest_version ->
     integer(Key, Value, 65535);
 bad_option(Key, Value) ->
     wrong(Key, Value, <<"one of type, protocol, highest_version, lowest_version, extra">>).

@@ -4,33 +4,27 @@
 
 -export([with_checked/1, change/2, current/1]).
 
--type error() :: {bad_config, #{key := term(), value := term(), expected := binary()}}.
--export_type([error/0]).
-
 %% @doc Reads the configuration and passes it on to be checked and used.
 -spec with_checked(fun((portmapper_nif:config()) -> {ok, Value} | {error, term()})) ->
     {ok, Value} | {error, term()}.
 with_checked(Use) ->
     Application = maps:from_list(application:get_all_env(portmapper)),
     Own = maps:remove(included_applications, Application),
-    case from_os_env() of
-        {ok, System} ->
-            Given = maps:merge(System, Own),
-            case Use(to_native(Given)) of
-                {error, Reason} -> {error, name_source(Reason, Given, Own)};
-                Ok -> Ok
-            end;
-        {error, _} = Error ->
-            Error
+    Given = maps:merge(from_os_env(), Own),
+    case Use(to_native(Given)) of
+        {error, Reason} -> {error, name_source(Reason, Given, Own)};
+        Ok -> Ok
     end.
 
 %% @doc Changes some keys of a running server.
 -spec change(portmapper_nif:server(), map()) -> ok | {error, term()}.
 change(Server, Changes) ->
-    Config = maps:merge(portmapper_nif:config(Server), to_native(Changes)),
-    case portmapper_nif:reconfigure(Server, Config) of
+    Old = portmapper_nif:config(Server),
+    New = maps:merge(Old, to_native(Changes)),
+    case portmapper_nif:reconfigure(Server, New) of
         {ok, {}} ->
-            portmapper_log:set_level(Config);
+            portmapper_log:unset_level(Old),
+            portmapper_log:set_level(New);
         {error, Reason} ->
             {error, name_source(Reason, Changes, Changes)}
     end.
@@ -41,7 +35,7 @@ current(Server) ->
     maps:map(fun from_native/2, portmapper_nif:config(Server)).
 
 %% The variables of C epmd.
--spec from_os_env() -> {ok, map()} | {error, error()}.
+-spec from_os_env() -> map().
 from_os_env() ->
     Addresses =
         case string:lexemes(os:getenv("ERL_EPMD_ADDRESS", ""), ", ") of
@@ -53,19 +47,14 @@ from_os_env() ->
         {relaxed_command_check, true}
      || os:getenv("ERL_EPMD_RELAXED_COMMAND_CHECK") =/= false
     ],
-    Rest = maps:merge(Addresses, maps:from_list(Relaxed)),
-    case os:getenv("ERL_EPMD_PORT", "") of
-        "" ->
-            {ok, Rest};
-        Text ->
-            case string:to_integer(string:trim(Text)) of
-                {Port, ""} ->
-                    {ok, Rest#{port => Port}};
-                _ ->
-                    Expected = <<"an integer from 0 to 65535">>,
-                    Details = #{key => 'ERL_EPMD_PORT', value => Text, expected => Expected},
-                    {error, {bad_config, Details}}
-            end
+    Port = [{port, port(Text)} || Text <- [os:getenv("ERL_EPMD_PORT", "")], Text =/= ""],
+    maps:merge(Addresses, maps:from_list(Relaxed ++ Port)).
+
+%% What is no number stays as it is, for the error to show.
+port(Text) ->
+    case string:to_integer(string:trim(Text)) of
+        {Port, ""} -> Port;
+        _ -> Text
     end.
 
 %% Errors show what was given, under the name by which it was given.
@@ -82,11 +71,14 @@ name_source(Reason, _Given, _Own) ->
 variables() ->
     #{port => 'ERL_EPMD_PORT', addresses => 'ERL_EPMD_ADDRESS'}.
 
-%% The server takes addresses as text.
+%% The server takes addresses as text, and refuses what becomes `invalid' here;
+%% the error shows what was given.
 to_native(Config) ->
     maps:map(
         fun
-            (addresses, List) when is_list(List) -> [address_text(Each) || Each <- List];
+            (addresses, all) -> all;
+            (addresses, List) when length(List) >= 0 -> [address_text(Each) || Each <- List];
+            (addresses, _Other) -> invalid;
             (_Key, Value) -> Value
         end,
         Config
@@ -94,14 +86,14 @@ to_native(Config) ->
 
 address_text(Address) when is_tuple(Address) ->
     case inet:ntoa(Address) of
-        {error, einval} -> Address;
+        {error, einval} -> invalid;
         Text -> list_to_binary(Text)
     end;
 address_text(Address) ->
     try
         iolist_to_binary(Address)
     catch
-        error:badarg -> Address
+        error:badarg -> invalid
     end.
 
 from_native(addresses, List) when is_list(List) ->

@@ -10,7 +10,7 @@
     notices/2,
     resumed/1,
     set_level/1,
-    unset_level/0
+    unset_level/1
 ]).
 
 -spec cannot_start(term()) -> ok.
@@ -80,11 +80,10 @@ refused(Reason) ->
 %% @doc Has this application log from this level on; `default' leaves it to the
 %% configuration of logger.
 -spec set_level(#{log_level := default | logger:level() | all | none, _ => _}) -> ok.
-set_level(#{log_level := default}) ->
-    unset_level();
-set_level(#{log_level := Level}) ->
-    ok = logger:set_application_level(portmapper, Level).
+set_level(#{log_level := default}) -> ok;
+set_level(#{log_level := Level}) -> ok = logger:set_application_level(portmapper, Level).
 
--spec unset_level() -> ok.
-unset_level() ->
-    ok = logger:unset_application_level(portmapper).
+%% @doc Takes back what {@link set_level/1} did.
+-spec unset_level(#{log_level := default | logger:level() | all | none, _ => _}) -> ok.
+unset_level(#{log_level := default}) -> ok;
+unset_level(_Config) -> ok = logger:unset_application_level(portmapper).

@@ -117,7 +117,7 @@ take_notices(_Server, _Limit) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc See {@link portmapper:lookup/1}.
--spec lookup(server(), binary()) -> portmapper:node_info() | undefined.
+-spec lookup(server(), binary()) -> {ok, portmapper:node_info()} | {error, not_found}.
 lookup(_Server, _Name) ->
     erlang:nif_error(nif_not_loaded).
 

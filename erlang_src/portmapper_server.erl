@@ -45,6 +45,7 @@ start() ->
             case portmapper_config:with_checked(fun portmapper_nif:start/1) of
                 {ok, Server} ->
                     persistent_term:put(?MODULE, Server),
+                    portmapper_log:set_level(portmapper_nif:config(Server)),
                     portmapper_log:listening(portmapper_nif:info(Server)),
                     {ok, Server};
                 {error, _} = Error ->
@@ -62,6 +63,7 @@ close() ->
             ok;
         Server ->
             _ = persistent_term:erase(?MODULE),
+            portmapper_log:unset_level(portmapper_nif:config(Server)),
             portmapper_nif:stop(Server)
     end.
 
@@ -76,6 +78,7 @@ server() ->
 %% @doc See {@link portmapper:reconfigure/1}.
 -spec reconfigure(map()) -> ok | {error, term()}.
 reconfigure(Changes) ->
+    _ = server(),
     gen_server:call(?MODULE, {reconfigure, Changes}, infinity).
 
 %% @private
@@ -84,7 +87,6 @@ init([]) ->
     case open() of
         {ok, Server} ->
             _ = portmapper_nif:attach(Server),
-            portmapper_log:set_level(portmapper_nif:config(Server)),
             %% What happened while nobody listened.
             self() ! portmapper,
             {ok, #state{server = Server}};
@@ -143,8 +145,10 @@ resume(#state{server = Server, resumed = Resumed} = State) ->
 
 %% A node that is there for the port mapper, which it started as a permanent
 %% application, ends with it; one that does other work goes on. This process is
-%% part of what is stopped, so another one does it.
+%% part of what is stopped, so another one does it. The server is let go of
+%% before, so that nobody takes its end for a defect.
 end_application(State) ->
+    ok = close(),
     Started = proplists:get_value(started, application:info(), []),
     _ = spawn(fun() ->
         case proplists:get_value(portmapper, Started) of

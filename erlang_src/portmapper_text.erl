@@ -12,8 +12,13 @@ address({Ip, Port}) ->
 
 %% @doc What was wrong, with which value, and what would be right.
 -spec error(term()) -> unicode:chardata().
+error({portmapper, Reason}) ->
+    %% As application:ensure_all_started/1 has it.
+    ?MODULE:error(Reason);
+error({Reason, {portmapper_app, start, _Arguments}}) ->
+    ?MODULE:error(Reason);
 error({bad_config, #{key := Key, value := Value, expected := Expected}}) ->
-    io_lib:format("~ts is ~tp, expected ~ts", [key(Key), Value, Expected]);
+    io_lib:format("~ts is ~0tp, expected ~ts", [key(Key), Value, Expected]);
 error({address_in_use, #{address := Ip, port := Port, holder := Holder}}) ->
     Other = Port rem 65535 + 1,
     io_lib:format(

@@ -5,10 +5,15 @@
 -export([
     start_portmapper/0, start_portmapper/1,
     start_node/2, start_node/3,
+    start_nodes/2,
+    call/4,
     stop/1,
     kill/1,
+    epmd_port/1,
     connect/1,
     request/2,
+    names/1,
+    lookup/2,
     alive2/1, alive2/3,
     register/3,
     wait_until/1, wait_until/2,
@@ -16,10 +21,13 @@
 ]).
 -export_type([vm/0]).
 
-%% A VM that this one started, controlled over its standard streams.
+%% A VM that this one started, controlled over its standard streams. It ends
+%% with the process that started it at the latest.
 -type vm() :: #{peer := pid(), os_pid := string()}.
 
 -define(DEADLINE, 10_000).
+%% Many VMs share few cores here.
+-define(SMALL_VM, ["+S", "1:1", "+SDcpu", "1:1", "+SDio", "1", "+A", "1", "+sbwt", "none"]).
 
 %% @doc A non-distributed VM with portmapper started on loopback, on a port
 %% that the system chose.
@@ -48,15 +56,41 @@ start_node(Name, Port) ->
 
 -spec start_node(atom() | string(), inet:port_number(), [string()]) -> vm().
 start_node(Name, Port, Arguments) ->
+    start_node(Name, Port, Arguments, self()).
+
+%% @doc The same for many nodes at a time.
+-spec start_nodes([atom() | string()], inet:port_number()) -> [vm()].
+start_nodes(Names, Port) ->
+    Owner = self(),
+    Start = fun(Name) -> exit({started, start_node(Name, Port, [], Owner)}) end,
+    Starting = [spawn_monitor(fun() -> Start(Name) end) || Name <- Names],
+    [
+        receive
+            {'DOWN', Monitor, process, Pid, {started, VM}} -> VM;
+            {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+        end
+     || {Pid, Monitor} <- Starting
+    ].
+
+start_node(Name, Port, Arguments, Owner) ->
     start_vm(#{
         name => Name,
         args => ["-start_epmd", "false", "-setcookie", "portmapper" | Arguments],
-        env => [{"ERL_EPMD_PORT", integer_to_list(Port)}]
+        %% `global' has much to say when nodes die.
+        logger_level => critical,
+        env => epmd_port(Port),
+        owner => Owner
     }).
+
+%% @doc The environment in which programs use this port.
+-spec epmd_port(inet:port_number()) -> [{string(), string()}].
+epmd_port(Port) ->
+    [{"ERL_EPMD_PORT", integer_to_list(Port)}].
 
 -spec start_vm(map()) -> vm().
 start_vm(Options) ->
     Ebin = filename:absname(filename:dirname(code:which(portmapper))),
+    Level = maps:get(logger_level, Options, warning),
     Named =
         case Options of
             #{name := Name} -> #{name => Name, host => "127.0.0.1", longnames => true};
@@ -64,19 +98,37 @@ start_vm(Options) ->
         end,
     {ok, Peer, _} = start_peer(Named#{
         connection => standard_io,
-        args => ["-pa", Ebin, "-kernel", "logger_level", "warning" | maps:get(args, Options, [])],
-        env => maps:get(env, Options, []),
+        args =>
+            ?SMALL_VM ++
+                ["-pa", Ebin, "-kernel", "logger_level", atom_to_list(Level)] ++
+                maps:get(args, Options, []),
+        env => [{"ERL_CRASH_DUMP_SECONDS", "0"} | maps:get(env, Options, [])],
         exec => maps:get(exec, Options, os:find_executable("erl")),
+        peer_down => maps:get(peer_down, Options, stop),
         wait_boot => 60_000
     }),
-    unlink(Peer),
-    #{peer => Peer, os_pid => peer:call(Peer, os, getpid, [])}.
+    VM = #{peer => Peer, os_pid => peer:call(Peer, os, getpid, [])},
+    Owner = maps:get(owner, Options, self()),
+    _ = spawn(fun() -> end_with(Owner, VM) end),
+    VM.
+
+end_with(Owner, #{peer := Peer} = VM) ->
+    OfOwner = monitor(process, Owner),
+    OfPeer = monitor(process, Peer),
+    receive
+        {'DOWN', OfPeer, process, Peer, _} -> ok;
+        {'DOWN', OfOwner, process, Owner, _} -> kill(VM)
+    end.
 
 start_peer(Options) ->
     case peer:start(Options) of
         {ok, Peer} -> {ok, Peer, nonode@nohost};
         {ok, Peer, Node} -> {ok, Peer, Node}
     end.
+
+-spec call(vm(), module(), atom(), list()) -> term().
+call(#{peer := Peer}, Module, Function, Arguments) ->
+    peer:call(Peer, Module, Function, Arguments, 60_000).
 
 -spec stop(vm()) -> ok.
 stop(#{peer := Peer}) ->
@@ -110,6 +162,26 @@ receive_all(Socket, Received) ->
     case gen_tcp:recv(Socket, 0, ?DEADLINE) of
         {ok, Data} -> receive_all(Socket, <<Received/binary, Data/binary>>);
         {error, closed} -> Received
+    end.
+
+%% @doc What a NAMES request tells: the newest registration first.
+-spec names(inet:port_number()) -> [{Name :: binary(), NodePort :: inet:port_number()}].
+names(Port) ->
+    <<Port:32, Listing/binary>> = request(Port, "n"),
+    [
+        begin
+            [<<"name">>, Name, <<"at">>, <<"port">>, NodePort] = string:lexemes(Line, " "),
+            {Name, binary_to_integer(NodePort)}
+        end
+     || Line <- string:lexemes(Listing, "\n")
+    ].
+
+%% @doc What a PORT_PLEASE2 request tells.
+-spec lookup(inet:port_number(), iodata()) -> {ok, NodePort :: inet:port_number()} | not_found.
+lookup(Port, Name) ->
+    case request(Port, ["z", Name]) of
+        <<$w, 0, NodePort:16, _/binary>> -> {ok, NodePort};
+        <<$w, 1>> -> not_found
     end.
 
 %% @doc The body of a registration, as `erl' of version 6 makes it.

@@ -27,6 +27,10 @@ pub const MAX_REQUEST_LENGTH: usize = 3 * MAX_NAME_BYTES - 3;
 /// Bytes in the longest request, its length field included.
 pub const MAX_REQUEST_BYTES: usize = LENGTH_BYTES + MAX_REQUEST_LENGTH;
 
+/// What a read of a whole request may take: one byte more than the longest
+/// has, so that its surplus shows (`INBUF_SIZE`).
+pub const READ_BYTES: usize = MAX_REQUEST_BYTES + 1;
+
 /// The number of remembered names from which on a new name makes the oldest
 /// be forgotten, so that one more can be seen (`MAX_UNREG_COUNT`).
 pub const MAX_REMEMBERED: usize = 1000;

@@ -131,6 +131,12 @@ impl Registry {
         self.remembered.iter()
     }
 
+    /// Whether a connection is a registration.
+    #[must_use]
+    pub fn is_registered(&self, conn: ConnId) -> bool {
+        self.connections.contains_key(&conn)
+    }
+
     /// Answers a request that changes nothing; `None` for one that might.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>, epmd_port: u16) -> Option<Reply<'_>> {

@@ -8,7 +8,7 @@ use serde::de::{self, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_path_to_error::Segment;
 
-use crate::terms::{atoms, binary, tagged_map};
+use crate::terms::{atom, atoms, binary, tagged_map};
 
 /// A value of the map, read for what it is: rustler would cut an integer to the
 /// type that is asked for, where serde checks its bounds.
@@ -30,7 +30,12 @@ impl<'de, 'a: 'de> de::Deserializer<'de> for Value<'a> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        Deserializer::from(self.0).deserialize_enum(name, variants, visitor)
+        // rustler would take a binary for the atom of that text.
+        if self.0.is_atom() {
+            Deserializer::from(self.0).deserialize_enum(name, variants, visitor)
+        } else {
+            self.deserialize_any(visitor)
+        }
     }
 
     forward_to_deserialize_any! {
@@ -79,8 +84,24 @@ fn key_name(key: Term<'_>) -> String {
     key.atom_to_string().unwrap_or_default()
 }
 
+/// The words that [`write`] makes atoms of.
+const WORDS: [&str; 8] = [
+    "port",
+    "addresses",
+    "relaxed_command_check",
+    "packet_timeout",
+    "raise_file_limit",
+    "log_level",
+    "all",
+    "default",
+];
+
 /// The configuration as a map of the same form.
 pub(crate) fn write<'a>(env: Env<'a>, config: &Config) -> Term<'a> {
+    // The serializer makes binaries of words that no atom in this VM has yet.
+    for word in WORDS {
+        atom(env, word);
+    }
     // Both calls fail only for what is not a struct.
     to_term(env, config)
         .ok()

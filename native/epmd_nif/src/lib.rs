@@ -114,16 +114,32 @@ fn take_notices(env: Env<'_>, handle: ResourceArc<Handle>, limit: usize) -> (Vec
 }
 
 #[rustler::nif]
-fn lookup<'a>(env: Env<'a>, handle: ResourceArc<Handle>, name: Binary<'a>) -> Option<Term<'a>> {
-    let text = std::str::from_utf8(&name).ok()?;
-    let node = handle.server.lookup(text)?;
-    Some(terms::node(env, name, &node))
+fn lookup<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    name: Binary<'a>,
+) -> Result<Term<'a>, Atom> {
+    let node = text(&name).and_then(|name| handle.server.lookup(name));
+    node.map(|node| terms::node(env, name, &node)).ok_or_else(atoms::not_found)
+}
+
+/// What is not UTF-8 is no name, and so the name of no node.
+fn text<'a>(bytes: &'a Binary<'_>) -> Option<&'a str> {
+    std::str::from_utf8(bytes).ok()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn names<'a>(env: Env<'a>, handle: ResourceArc<Handle>, glob: &str) -> Vec<(Binary<'a>, u16)> {
-    let names = handle.server.names(&Glob::new(glob));
-    names.iter().map(|(name, port)| (binary(env, name.as_str().as_bytes()), *port)).collect()
+fn names<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    glob: Binary<'a>,
+) -> Vec<(Binary<'a>, u16)> {
+    let names = text(&glob).map(|glob| handle.server.names(&Glob::new(glob)));
+    names
+        .iter()
+        .flatten()
+        .map(|(name, port)| (binary(env, name.as_str().as_bytes()), *port))
+        .collect()
 }
 
 #[rustler::nif]
@@ -153,13 +169,13 @@ fn register(
 }
 
 #[rustler::nif]
-fn unregister(handle: ResourceArc<Handle>, name: &str) -> bool {
-    handle.server.unregister(name)
+fn unregister(handle: ResourceArc<Handle>, name: Binary<'_>) -> bool {
+    text(&name).is_some_and(|name| handle.server.unregister(name))
 }
 
 #[rustler::nif]
-fn drop_name(handle: ResourceArc<Handle>, name: &str) -> bool {
-    handle.server.drop_name(name)
+fn drop_name(handle: ResourceArc<Handle>, name: Binary<'_>) -> bool {
+    text(&name).is_some_and(|name| handle.server.drop_name(name))
 }
 
 #[rustler::nif]

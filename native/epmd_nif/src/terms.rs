@@ -16,7 +16,7 @@ pub(crate) mod atoms {
         port, holder, pid, program, unknown, reason, count, vm, name, node_type = "type",
         protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
         open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
-        descriptors_suffice, address_skipped, file_limit_kept, killed, undefined,
+        descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         elixir_struct = "__struct__",
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use epmd_core::{DownReason, Framer, Next, limits::MAX_REQUEST_BYTES};
+use epmd_core::{DownReason, Framer, Next, limits::READ_BYTES};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -38,11 +38,7 @@ pub(crate) fn go_on(
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn finish(shared: &Arc<Shared>, stream: std::net::TcpStream, peer: Peer, rest: Vec<u8>) {
     spawn(shared, stream, peer, move |waiting, stream| async move {
-        if write_all(&waiting.shared, &stream, &rest).await.is_ok() {
-            waiting.shared.counters.answered.add_one();
-        } else {
-            waiting.shared.counters.unread.add_one();
-        }
+        let _ = send(&waiting.shared, &stream, &rest).await;
     });
 }
 
@@ -110,17 +106,11 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
     if reply.is_empty() {
         return;
     }
-    let sent = write_all(shared, &stream, &reply).await;
-    match sent {
-        Ok(()) => shared.counters.answered.add_one(),
-        Err(_) => shared.counters.unread.add_one(),
-    }
+    let sent = send(shared, &stream, &reply).await;
     if next == Next::Hold {
-        let held = sent
-            .and_then(|()| stream.into_std())
-            .and_then(|socket| shared.held.hold(shared, peer.conn, socket));
-        if held.is_err() {
-            shared.end_connection(peer.conn, DownReason::Closed);
+        match sent.and_then(|()| stream.into_std()) {
+            Ok(socket) => _ = shared.hold(peer.conn, socket),
+            Err(_) => shared.end_connection(peer.conn, DownReason::Closed),
         }
     }
 }
@@ -149,7 +139,7 @@ async fn read_request<'r>(
             // Asked again because a borrow cannot leave a loop that goes on.
             Ok(Some(_)) => break,
             Err(refusal) => {
-                shared.refuse(peer.address, refusal, None);
+                shared.refuse_unanswered(peer.address, refusal);
                 return None;
             }
         }
@@ -162,7 +152,7 @@ async fn read_request<'r>(
 async fn read_some(stream: &TcpStream, framer: Framer, bytes: &mut Vec<u8>) -> io::Result<usize> {
     loop {
         stream.readable().await?;
-        let mut buffer = [0; MAX_REQUEST_BYTES];
+        let mut buffer = [0; READ_BYTES];
         let room = framer.room(bytes.len()).min(buffer.len());
         let (space, _) = buffer.split_at_mut(room);
         match stream.try_read(space) {
@@ -174,6 +164,19 @@ async fn read_some(stream: &TcpStream, framer: Framer, bytes: &mut Vec<u8>) -> i
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Sends a reply. Where that fails the connection is to be reset: an orderly
+/// end would make what has gone out of a listing look like the whole of it.
+async fn send(shared: &Shared, stream: &TcpStream, reply: &[u8]) -> io::Result<()> {
+    let sent = write_all(shared, stream, reply).await;
+    if sent.is_ok() {
+        shared.counters.answered.add_one();
+    } else {
+        shared.counters.unread.add_one();
+        let _ = stream.set_zero_linger();
+    }
+    sent
 }
 
 /// Writes everything, as long as the peer takes some of it in time.

@@ -27,7 +27,10 @@ macro_rules! counters {
             refused: [Counter; Refusal::ALL.len()],
         }
 
-        /// The counters at one moment.
+        /// The counters at one moment. A connection that was accepted counts
+        /// in one of `answered`, `unanswered`, `silent`, `timed_out`, `unread`
+        /// and `panicked` once it no longer waits, so that with those that do
+        /// they add up to `accepted`.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct CounterValues {
             $($(#[$doc])* pub $name: u64,)*
@@ -62,6 +65,8 @@ counters! {
     /// Requests that were answered in full, a refusal that has an answer
     /// included.
     answered,
+    /// Requests that were refused without an answer.
+    unanswered,
     /// Nodes registered, over the network or by the VM.
     registered,
     /// Nodes that are registered no more.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -65,6 +65,15 @@ pub enum ListenError {
     /// The server's thread could not be started.
     #[error("cannot start the server's thread: {0}")]
     Thread(io::Error),
+}
+
+impl ListenError {
+    fn new(address: SocketAddr, error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return Self::InUse { address, holder: platform::port_holder(address) };
+        }
+        Self::CannotBind { address, error }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,21 +168,44 @@ fn bind_all(
                     closed: Mutex::new(None),
                 }));
             }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let holder = platform::port_holder(address);
-                return Err(ListenError::InUse { address, holder });
+            Err(error) if required || error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(ListenError::new(address, error));
             }
-            Err(error) if required => return Err(ListenError::CannotBind { address, error }),
             Err(error) => {
                 bound.skipped.push(SkippedAddress { address, error: error.to_string() });
                 failure.get_or_insert(ListenError::CannotBind { address, error });
             }
         }
     }
-    match failure {
-        Some(error) if bound.listeners.is_empty() => Err(error),
-        _ => Ok(bound),
+    if let Some(error) = failure
+        && bound.listeners.is_empty()
+    {
+        return Err(error);
     }
+    for one in current {
+        let covered = bound.listeners.iter().any(|other| covers(other.address, one.address));
+        if covered && !bound.listeners.iter().any(|other| Arc::ptr_eq(one, other)) {
+            bound.listeners.push(one.clone());
+        }
+    }
+    // Not before all are bound: what reaches a listener that is given up again
+    // is lost.
+    for listener in &bound.listeners {
+        if !current.iter().any(|other| Arc::ptr_eq(listener, other)) {
+            let address = listener.address;
+            listen(listener, current).map_err(|error| ListenError::new(address, error))?;
+        }
+    }
+    Ok(bound)
+}
+
+/// Whether a listener for all addresses will serve what another one does. That
+/// one stays: it gets whatever connects to its address until it closes, and
+/// what comes then could get lost.
+fn covers(all: SocketAddr, one: SocketAddr) -> bool {
+    all.ip().is_unspecified()
+        && !one.ip().is_unspecified()
+        && (all.is_ipv4(), all.port()) == (one.is_ipv4(), one.port())
 }
 
 fn bind_one(address: SocketAddr, current: &[Arc<Listener>]) -> io::Result<TcpListener> {
@@ -184,37 +216,40 @@ fn bind_one(address: SocketAddr, current: &[Arc<Listener>]) -> io::Result<TcpLis
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    with_shared_port(&socket, address, current, || {
-        socket.bind(&address.into())?;
-        // The system lowers this to its own limit.
-        socket.listen(4096)
-    })?;
+    with_shared_port(&socket, address, current, || socket.bind(&address.into()))?;
     Ok(socket.into())
 }
 
+fn listen(listener: &Listener, current: &[Arc<Listener>]) -> io::Result<()> {
+    let socket = SockRef::from(&listener.socket);
+    // The system lowers this to its own limit.
+    with_shared_port(&socket, listener.address, current, || socket.listen(4096))
+}
+
 /// A specific address and the one that stands for all cannot be bound side by
-/// side, unless both sockets allow it while the second is bound. It is allowed
-/// no longer than that, or else another process could join.
+/// side, unless both sockets allow it while the second is bound, and while it
+/// begins to listen. It is allowed no longer than that, or else another process
+/// could join.
 fn with_shared_port(
     socket: &Socket,
     address: SocketAddr,
     current: &[Arc<Listener>],
-    bind: impl FnOnce() -> io::Result<()>,
+    call: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let neighbours: Vec<_> = current
         .iter()
         .filter(|other| other.address.port() == address.port())
-        .map(|other| socket2::SockRef::from(&other.socket))
+        .map(|other| SockRef::from(&other.socket))
         .collect();
     if neighbours.is_empty() {
-        return bind();
+        return call();
     }
     let share = |on| {
         neighbours.iter().try_for_each(|other| other.set_reuse_port(on))?;
         socket.set_reuse_port(on)
     };
     share(true)?;
-    let outcome = bind();
+    let outcome = call();
     share(false)?;
     outcome
 }

@@ -52,9 +52,9 @@ pub(crate) fn start(
         }));
         let left = match served {
             Ok(()) => {
-                shared.close();
-                // And with it the connections that wait.
+                // With it go the connections that wait.
                 drop(runtime);
+                shared.close();
                 None
             }
             Err(_) => {
@@ -151,5 +151,9 @@ fn end_by_kill(shared: &Shared, farewell: Farewell) {
     shared.notices.push(Notice::Killed { peer });
     shared.close();
     // Two bytes into an empty buffer. If the peer is gone, so be it.
-    let _ = stream.write(&reply);
+    if stream.write(&reply).is_ok() {
+        shared.counters.answered.add_one();
+    } else {
+        shared.counters.unread.add_one();
+    }
 }

@@ -14,7 +14,7 @@ use crate::listen::{self, ListenError, SkippedAddress};
 use crate::notices::Notice;
 use crate::runtime;
 use crate::shared::{Order, Phase, Shared};
-use crate::{Config, CounterValues};
+use crate::{Addresses, Config, CounterValues};
 
 /// A port mapper that serves until it is stopped or dropped.
 pub struct Server {
@@ -234,15 +234,17 @@ impl Server {
             return Err(ReconfigureError::NeedsRestart("raise_file_limit"));
         }
         if (config.port, &config.addresses) != (old.port, &old.addresses) {
-            self.rebind(&config)?;
+            // Port 0 asks for any port: the one it has will do.
+            let port = if config.port == old.port { self.shared.port() } else { config.port };
+            self.rebind(&config.addresses, port)?;
         }
         *self.shared.config.write() = config;
         Ok(())
     }
 
-    fn rebind(&self, config: &Config) -> Result<(), ListenError> {
+    fn rebind(&self, addresses: &Addresses, port: u16) -> Result<(), ListenError> {
         let current = self.shared.listeners.lock().clone();
-        let bound = listen::bind(&config.addresses, config.port, &current)?;
+        let bound = listen::bind(addresses, port, &current)?;
         for SkippedAddress { address, error } in bound.skipped {
             self.shared.notices.push(Notice::AddressSkipped { address, error });
         }

@@ -6,6 +6,7 @@ use epmd_core::{
     Caller, DownReason, Name, Next, Outcome, Owner, Policy, Refusal, Registry, Request, is_local,
 };
 
+use crate::platform::Held;
 use crate::shared::{Peer, Shared};
 
 /// Carries out the request in `body` and appends the reply to `out`.
@@ -29,7 +30,7 @@ pub(crate) fn respond(
     let request = match permitted {
         Ok(request) => request,
         Err(refusal) => {
-            shared.refuse(peer.address, refusal, None);
+            shared.refuse_unanswered(peer.address, refusal);
             return Next::Close;
         }
     };
@@ -42,6 +43,10 @@ pub(crate) fn respond(
         epmd_port: shared.port(),
         relaxed: policy.relaxed,
     };
+    if request == Request::Kill {
+        // Nodes that have closed already do not stand in its way.
+        Held::end_those_that_have(shared);
+    }
     let mut registry = shared.registry.write();
     make_way(shared, &mut registry, &request);
     let Outcome { reply, next, refused, event } = registry.apply(&request, &caller, Shared::now());
@@ -113,6 +118,6 @@ pub(crate) fn ended_early(shared: &Shared, peer: Peer, received: usize) {
         // Whoever only checks that the port accepts does this.
         shared.counters.silent.add_one();
     } else {
-        shared.refuse(peer.address, Refusal::Incomplete, None);
+        shared.refuse_unanswered(peer.address, Refusal::Incomplete);
     }
 }

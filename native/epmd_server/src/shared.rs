@@ -2,6 +2,7 @@
 //! outlives the thread.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -135,9 +136,28 @@ impl Shared {
         self.notices.push(Notice::Node(event));
     }
 
+    /// Refuses a request whose connection closes unanswered.
+    pub(crate) fn refuse_unanswered(&self, peer: SocketAddr, reason: Refusal) {
+        self.counters.unanswered.add_one();
+        self.refuse(peer, reason, None);
+    }
+
     pub(crate) fn refuse(&self, peer: SocketAddr, reason: Refusal, name: Option<Name>) {
         self.counters.refused(reason);
         self.notices.push(Notice::Refused { peer, reason, name });
+    }
+
+    /// Keeps the connection of a registration, unless its name was forced out
+    /// while the reply was on its way. Whether it stays open.
+    pub(crate) fn hold(self: &Arc<Self>, conn: ConnId, socket: TcpStream) -> bool {
+        // Nobody forces a name out while this is locked.
+        let registry = self.registry.read();
+        let held = registry.is_registered(conn) && self.held.hold(self, conn, socket).is_ok();
+        drop(registry);
+        if !held {
+            self.end_connection(conn, DownReason::Closed);
+        }
+        held
     }
 
     /// Unregisters what a connection registered, if anything, and closes it if
@@ -170,6 +190,20 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether the next connection has to wait: while descriptors are short,
+    /// those that are reserved stay so.
+    pub(crate) fn lacks_descriptor(&self) -> bool {
+        if !self.starving.load(Ordering::Relaxed) {
+            return false;
+        }
+        // The system hands out the lowest number that is free.
+        let listeners = self.listeners.lock();
+        let next = listeners.first().map(|listener| listener.socket.try_clone());
+        next.is_some_and(|next| {
+            next.map_or(true, |next| self.descriptors_are_short(next.as_raw_fd()))
+        })
+    }
+
     /// Waits until accepting has a chance again: another process may free
     /// descriptors too, so it is tried every 100 ms.
     pub(crate) async fn out_of_descriptors(&self) {
@@ -197,10 +231,12 @@ impl Shared {
 
     /// Lets go of every socket and name.
     pub(crate) fn close(&self) {
-        *self.phase.lock() = Phase::Closed;
         self.listeners.lock().clear();
         self.held.clear();
         *self.registry.write() = Registry::default();
+        // It may be the reply to another KILL.
+        *self.order.lock() = None;
+        *self.phase.lock() = Phase::Closed;
     }
 }
 

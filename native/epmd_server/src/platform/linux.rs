@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use epmd_core::limits::MAX_REQUEST_BYTES;
+use epmd_core::limits::READ_BYTES;
 use epmd_core::{ConnId, DownReason, Framer, Next};
 use parking_lot::Mutex;
 use rustix::event::{Timespec, epoll};
@@ -76,18 +76,21 @@ enum Batch {
 
 /// Memory that all inline connections of a listener use in turn.
 struct Buffers {
-    request: Box<[u8; MAX_REQUEST_BYTES]>,
+    request: Box<[u8; READ_BYTES]>,
     reply: Vec<u8>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { request: Box::new([0; MAX_REQUEST_BYTES]), reply: Vec::new() }
+        Self { request: Box::new([0; READ_BYTES]), reply: Vec::new() }
     }
 }
 
 fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut Buffers) -> Batch {
     for _ in 0..BATCH {
+        if shared.lacks_descriptor() {
+            return Batch::OutOfDescriptors;
+        }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match acceptfrom_with(listener, flags) {
             Ok((socket, address)) => {
@@ -143,7 +146,7 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
             return true;
         }
         Err(refusal) => {
-            shared.refuse(peer.address, refusal, None);
+            shared.refuse_unanswered(peer.address, refusal);
             return false;
         }
     };
@@ -178,12 +181,7 @@ fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], h
     match sent {
         Ok(count) if count == reply.len() => {
             shared.counters.answered.add_one();
-            if !hold {
-                return false;
-            }
-            if shared.held.hold(shared, peer.conn, socket.into()).is_ok() {
-                return true;
-            }
+            return hold && shared.hold(peer.conn, socket.into());
         }
         Ok(count) if !hold => {
             let rest = reply.get(count..).unwrap_or_default().to_vec();
@@ -241,6 +239,11 @@ impl Held {
             let peeked = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
             !matches!(peeked, Err(Errno::AGAIN))
         })
+    }
+
+    /// Ends all registrations that their peers have ended by what has come.
+    pub(crate) fn end_those_that_have(shared: &Shared) {
+        while matches!(end_connections(shared), Ok(1..)) {}
     }
 
     pub(crate) fn len(&self) -> usize {

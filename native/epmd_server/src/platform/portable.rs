@@ -1,13 +1,17 @@
 //! The same with plain tokio: a task for every connection.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use epmd_core::{ConnId, DownReason};
 use parking_lot::Mutex;
-use std::os::fd::AsRawFd;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -23,17 +27,36 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::
     let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
     loop {
         tokio::select! {
-            accepted = socket.accept() => serve(&shared, accepted).await,
+            accepted = next(&shared, &socket) => serve(&shared, accepted).await,
             () = listener.retire.notified() => break,
         }
     }
-    while let Ok(accepted) = tokio::time::timeout(LINGER, socket.accept()).await {
-        serve(&shared, accepted).await;
-    }
+    let rest = async {
+        while let Ok(accepted) = socket.accept().await {
+            serve(&shared, Ok(accepted)).await;
+        }
+    };
+    // It would go on for ever while clients come.
+    let _ = tokio::time::timeout(LINGER, rest).await;
     Ok(())
 }
 
-async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, std::net::SocketAddr)>) {
+/// The next connection. Once none waits, descriptors suffice.
+async fn next(shared: &Shared, socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    while shared.lacks_descriptor() {
+        shared.out_of_descriptors().await;
+    }
+    poll_fn(|context| {
+        let accepted = socket.poll_accept(context);
+        if accepted.is_pending() {
+            shared.descriptors_suffice();
+        }
+        accepted
+    })
+    .await
+}
+
+async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     match accepted {
         Ok((stream, address)) => {
             let descriptor = stream.as_raw_fd();
@@ -43,10 +66,10 @@ async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, std::net::
             }
             if shared.descriptors_are_short(descriptor) {
                 shared.out_of_descriptors().await;
-            } else {
-                shared.descriptors_suffice();
             }
         }
+        // What befell one connection before it was accepted.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
         // The same whatever the system calls it: wait for better times.
         Err(_) => shared.out_of_descriptors().await,
     }
@@ -85,12 +108,18 @@ impl Held {
 
     /// Whether the peer has ended a registration by what has come already.
     pub(crate) fn has_ended(&self, conn: ConnId) -> bool {
-        let connections = self.connections.lock();
-        connections.get(&conn).is_some_and(|(stream, _)| {
-            let peeked =
-                socket2::SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()]);
-            !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-        })
+        self.connections.lock().get(&conn).is_some_and(|(stream, _)| is_over(stream))
+    }
+
+    /// Ends all registrations that their peers have ended by what has come.
+    pub(crate) fn end_those_that_have(shared: &Shared) {
+        let connections = shared.held.connections.lock();
+        let over = connections.iter().filter(|(_, (stream, _))| is_over(stream));
+        let over: Vec<ConnId> = over.map(|(conn, _)| *conn).collect();
+        drop(connections);
+        for conn in over {
+            shared.end_connection(conn, DownReason::Closed);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -107,6 +136,11 @@ impl Held {
     pub(crate) async fn watch(_shared: Arc<Shared>) -> io::Result<()> {
         std::future::pending().await
     }
+}
+
+fn is_over(stream: &TcpStream) -> bool {
+    let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+    !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 async fn wait_for_end(shared: Arc<Shared>, conn: ConnId, stream: Arc<TcpStream>) {
