@@ -8,6 +8,9 @@ main(_Arguments) ->
     %% OTP's reports of an application that does not start would bury ours.
     IsReport = fun(#{msg := {report, _}}, _) -> stop; (_, _) -> ignore end,
     ok = logger:add_primary_filter(starting, {IsReport, []}),
+    {ok, [Config]} = file:consult("config/shell.config"),
+    ok = application:load(portmapper),
+    ok = application:set_env(Config),
     Started = application:ensure_all_started(portmapper),
     ok = logger:remove_primary_filter(starting),
     ok = logger_std_h:filesync(default),

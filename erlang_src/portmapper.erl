@@ -75,9 +75,9 @@
 }.
 %% Addresses and port as bound, milliseconds since the start, registered nodes,
 %% open connections (registrations, and those that wait), and what was counted
-%% since the start: `accepted' connections, `answered' requests, `registered'
-%% and `unregistered' nodes, `lookups_hit', `lookups_missed', `listings',
-%% `refused' by reason, connections that were `silent' (closed without a byte),
+%% since the start: `accepted' connections, `answered' and `unanswered' requests,
+%% `registered' and `unregistered' nodes, `lookups_hit', `lookups_missed',
+%% `listings', `refused' by reason, connections that were `silent' (closed without a byte),
 %% `timed_out', `unread' (the reply was) or `panicked' (by a defect), and how
 %% often it was `out_of_descriptors'.
 

@@ -6,24 +6,26 @@
 
 %% @doc Opens the server before any process is there, so that an error of the
 %% configuration or a taken port is told once, readably.
--spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+-spec start(application:start_type(), term()) -> {ok, pid(), Top :: pid()} | {error, term()}.
 start(_Type, _Args) ->
     case portmapper_server:open() of
         {ok, _Server} ->
-            portmapper_sup:start_link();
+            case portmapper_sup:start_link() of
+                {ok, Top} -> {ok, Top, Top};
+                {error, _} = Error -> Error
+            end;
         {error, Reason} ->
             portmapper_log:cannot_start(Reason),
             {error, Reason}
     end.
 
-%% @doc A stop that was asked for closes the server. If the supervisor dies
-%% this is not called, and whoever restarts the application finds the server
-%% as it was.
--spec prep_stop(State) -> State.
-prep_stop(State) ->
-    ok = portmapper_server:close(),
-    State.
+%% @doc Whether the stop was asked for: called too when the supervisor has died.
+-spec prep_stop(Top :: pid()) -> Requested :: boolean().
+prep_stop(Top) ->
+    is_process_alive(Top).
 
--spec stop(term()) -> ok.
-stop(_State) ->
-    ok.
+%% @doc A stop that was asked for closes the server. Otherwise whoever restarts
+%% the application finds the server as it was.
+-spec stop(Requested :: boolean()) -> ok.
+stop(true) -> portmapper_server:close();
+stop(false) -> ok.

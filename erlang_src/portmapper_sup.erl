@@ -5,7 +5,16 @@
 -behaviour(supervisor).
 
 -export([start_link/0, start_link/1]).
+-export([start_child/2]).
 -export([init/1]).
+
+%% Milliseconds between two starts of a child. The server goes on without its
+%% processes, so one that dies again and again does not end the application:
+%% it is restarted, but no faster than this.
+-define(PAUSE, 100).
+%% More than the pause allows (supervisors count whole seconds): this ends the
+%% application only if a child does not start at all.
+-define(INTENSITY, 30).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
@@ -22,14 +31,34 @@ start_result({ok, _Pid} = Ok) -> Ok;
 start_result({error, _Reason} = Error) -> Error.
 
 %% @private
+-spec start_child(module(), list()) -> {ok, pid()} | {error, term()}.
+start_child(Module, Arguments) ->
+    Now = erlang:monotonic_time(millisecond),
+    Last = get_or(started, Now - ?PAUSE),
+    ok = timer:sleep(max(0, Last + ?PAUSE - Now)),
+    case apply(Module, start_link, Arguments) of
+        {ok, Pid} ->
+            _ = put(started, erlang:monotonic_time(millisecond)),
+            {ok, Pid};
+        {error, _} = Error ->
+            Error
+    end.
+
+get_or(Key, Default) ->
+    case get(Key) of
+        undefined -> Default;
+        Value -> Value
+    end.
+
+%% @private
 -spec init(top | services) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(top) ->
-    Services = #{
-        id => ?MODULE,
-        start => {?MODULE, start_link, [services]},
-        type => supervisor
-    },
-    {ok, {#{intensity => 10, period => 1}, [Services]}};
+    {ok, {flags(), [child(?MODULE, supervisor, [services])]}};
 init(services) ->
-    Server = #{id => portmapper_server, start => {portmapper_server, start_link, []}},
-    {ok, {#{intensity => 10, period => 1}, [Server]}}.
+    {ok, {flags(), [child(portmapper_server, worker, [])]}}.
+
+flags() ->
+    #{intensity => ?INTENSITY, period => 1}.
+
+child(Module, Type, Arguments) ->
+    #{id => Module, start => {?MODULE, start_child, [Module, Arguments]}, type => Type}.

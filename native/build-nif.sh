@@ -9,10 +9,12 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-cargo build --release --locked --package epmd_nif
+# Said outright, because a configuration file of cargo may have another one.
+target=${CARGO_TARGET_DIR:-target}
+cargo build --release --locked --package epmd_nif --target-dir "$target"
 
 # cargo names the library as the system does; Erlang wants .so everywhere.
-library=${CARGO_TARGET_DIR:-target}/release/libportmapper_nif
+library=$target/release/libportmapper_nif
 for built in "$library.so" "$library.dylib"; do
     if [ -f "$built" ]; then
         mkdir -p priv

@@ -58,7 +58,7 @@ what_is_not_set_has_a_default(_Config) ->
     },
     ?assertEqual(Defaults, start([], #{port => Port})),
     #{addresses := [{{0, 0, 0, 0}, Port} | _]} = portmapper:info(),
-    ?assertEqual(undefined, own_vm:port_please(Port, "n")).
+    ?assertEqual(not_found, testkit:lookup(Port, "n")).
 
 variables_of_epmd_configure(_Config) ->
     Port = own_vm:free_port(),
@@ -99,7 +99,7 @@ port_0_lets_the_system_choose(_Config) ->
     ?assertMatch(#{port := 0}, start([], #{port => 0, addresses => ["127.0.0.1", "127.0.0.2"]})),
     #{addresses := [{{127, 0, 0, 1}, Port}, {{127, 0, 0, 2}, Port} | _]} = portmapper:info(),
     ?assert(Port > 0),
-    ?assertEqual(undefined, own_vm:port_please(Port, "n")),
+    ?assertEqual(not_found, testkit:lookup(Port, "n")),
     ?assertMatch(#{port := 0}, start([{"ERL_EPMD_PORT", "0"}], #{})).
 
 addresses_take_every_form(_Config) ->

@@ -51,8 +51,10 @@ next() ->
     after 10_000 -> nothing
     end.
 
-%% What came before is told now, and nothing more.
+%% What has happened is told, and there is nothing more.
 nothing_else() ->
+    %% As if it had just been woken, for it may not have been yet.
+    portmapper_server ! portmapper,
     _ = sys:get_state(portmapper_server),
     receive
         {logged, Level, Text} -> error({logged, Level, Text})

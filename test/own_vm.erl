@@ -1,7 +1,7 @@
 %% A port mapper in the VM of the suite itself.
 -module(own_vm).
 
--export([start/0, start/1, try_start/1, stop/0, port/0, port_please/2, free_port/0]).
+-export([start/0, start/1, try_start/1, stop/0, port/0, free_port/0]).
 
 -define(VARIABLES, ["ERL_EPMD_PORT", "ERL_EPMD_ADDRESS", "ERL_EPMD_RELAXED_COMMAND_CHECK"]).
 
@@ -34,14 +34,6 @@ stop() ->
 port() ->
     #{addresses := [{_, Port} | _]} = portmapper:info(),
     Port.
-
-%% @doc The port that a raw look-up of a name finds.
--spec port_please(inet:port_number(), iodata()) -> inet:port_number() | undefined.
-port_please(Port, Name) ->
-    case testkit:request(Port, [$z, Name]) of
-        <<$w, 0, NodePort:16, _/binary>> -> NodePort;
-        <<$w, 1>> -> undefined
-    end.
 
 %% @doc A port that nobody listens on, outside of what the system gives to
 %% connections.

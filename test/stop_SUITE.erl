@@ -70,7 +70,7 @@ kill_is_refused_while_nodes_are_registered(_Config) ->
     Port = start(#{}),
     {ok, Node, _} = testkit:register(Port, "n", 1),
     ?assertEqual(<<"NO">>, testkit:request(Port, "k")),
-    ?assertEqual(1, own_vm:port_please(Port, "n")),
+    ?assertEqual({ok, 1}, testkit:lookup(Port, "n")),
     ok = gen_tcp:close(Node),
     ok = testkit:wait_until(fun() -> portmapper:count() =:= 0 end),
     {ok, _} = portmapper:register("vm", 1),

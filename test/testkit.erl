@@ -6,6 +6,7 @@
     start_portmapper/0, start_portmapper/1,
     start_node/2, start_node/3,
     start_nodes/2,
+    start_vm/1,
     call/4,
     stop/1,
     kill/1,
@@ -87,6 +88,7 @@ start_node(Name, Port, Arguments, Owner) ->
 epmd_port(Port) ->
     [{"ERL_EPMD_PORT", integer_to_list(Port)}].
 
+%% @doc A VM with nothing started in it.
 -spec start_vm(map()) -> vm().
 start_vm(Options) ->
     Ebin = filename:absname(filename:dirname(code:which(portmapper))),

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::listen::{self, ListenError, SkippedAddress};
 use crate::notices::Notice;
+use crate::platform;
 use crate::runtime;
 use crate::shared::{Order, Phase, Shared};
 use crate::{Addresses, Config, CounterValues};
@@ -72,7 +73,7 @@ impl Server {
         for SkippedAddress { address, error } in bound.skipped {
             shared.notices.push(Notice::AddressSkipped { address, error });
         }
-        if raise_file_limit && let Err(error) = shared.raise_file_limit() {
+        if raise_file_limit && let Err(error) = platform::raise_file_limit() {
             shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
         }
         let runtime = runtime::build().map_err(ListenError::Thread)?;
@@ -220,7 +221,8 @@ impl Server {
     }
 
     /// Takes over a configuration without closing a node: new addresses are
-    /// bound before old ones close, and those accept what is waiting first.
+    /// bound before old ones close, and those accept what is waiting first. One
+    /// that all addresses of its family cover from now on stays open.
     ///
     /// # Errors
     /// See [`ReconfigureError`]; nothing has changed then.

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use epmd_core::{ConnId, DownReason, Event, Name, Refusal, Registry, UnixMillis};
@@ -15,7 +15,7 @@ use crate::Config;
 use crate::counters::Counters;
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
-use crate::platform::{self, Held};
+use crate::platform::{Held, is_reserved, unreserve};
 
 /// Whether the server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,6 @@ pub(crate) struct Shared {
     /// Connections that wait: for their request, or for their reply to be read.
     pub(crate) waiting: AtomicUsize,
     serial: AtomicU32,
-    descriptor_ceiling: AtomicI32,
     starving: AtomicBool,
     /// Tells those that wait for a descriptor that one was freed.
     freed: Notify,
@@ -94,7 +93,6 @@ impl Shared {
             started: Instant::now(),
             waiting: AtomicUsize::new(0),
             serial: AtomicU32::new(0),
-            descriptor_ceiling: AtomicI32::new(platform::descriptor_ceiling()),
             starving: AtomicBool::new(false),
             freed: Notify::new(),
         })
@@ -178,18 +176,6 @@ impl Shared {
         }
     }
 
-    /// Whether a connection that is going to stay would eat into what is
-    /// reserved for the rest of the VM.
-    pub(crate) fn descriptors_are_short(&self, descriptor: i32) -> bool {
-        descriptor >= self.descriptor_ceiling.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn raise_file_limit(&self) -> std::io::Result<()> {
-        platform::raise_file_limit()?;
-        self.descriptor_ceiling.store(platform::descriptor_ceiling(), Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Whether the next connection has to wait: while descriptors are short,
     /// those that are reserved stay so.
     pub(crate) fn lacks_descriptor(&self) -> bool {
@@ -200,7 +186,7 @@ impl Shared {
         let listeners = self.listeners.lock();
         let next = listeners.first().map(|listener| listener.socket.try_clone());
         next.is_some_and(|next| {
-            next.map_or(true, |next| self.descriptors_are_short(next.as_raw_fd()))
+            next.map_or(true, |next| is_reserved(unreserve(next.into()).as_raw_fd()))
         })
     }
 

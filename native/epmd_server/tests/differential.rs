@@ -171,9 +171,9 @@ fn refused_returns(server: SocketAddr, times: u32) -> u32 {
     assert!(is_accepted(&reply));
     for time in 0..times {
         if time % 2 == 0 {
-            drop(last)
+            last.close();
         } else {
-            last.reset()
+            last.reset();
         }
         next.send(&node.request());
         let reply = next.read_at_most(6).0;
@@ -271,7 +271,7 @@ fn surplus_after_a_known_length_stays_unread() {
         let sent_late = |request: &[u8]| {
             let mut wire = Wire::connect(server);
             wire.send(&request[..2]);
-            wire.wait_until_read();
+            fence(server);
             wire.send(&[&request[2..], b"surplus"].concat());
             wire.read_to_end()
         };

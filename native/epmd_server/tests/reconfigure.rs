@@ -57,6 +57,18 @@ fn addresses_change_under_load_and_lose_nothing() {
 }
 
 #[test]
+fn an_address_that_all_addresses_cover_stays_open() {
+    let server = Served::local();
+    let before = server.info().addresses;
+    server.reconfigure(Config { addresses: Addresses::All, ..local() }).unwrap();
+    let after = server.info().addresses;
+    assert_eq!(after[0], SocketAddr::new("0.0.0.0".parse().unwrap(), before[0].port()));
+    assert!(before.iter().all(|address| after.contains(address)));
+    server.reconfigure(local()).unwrap();
+    assert_eq!(server.info().addresses, before);
+}
+
+#[test]
 fn addresses_that_were_left_are_closed() {
     let server = Served::with(Config { addresses: list(&["127.0.0.7"]), ..local() });
     let left = SocketAddr::new("127.0.0.7".parse().unwrap(), server.port());

@@ -21,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::connection::{self, Received};
 use crate::listen::Listener;
+use crate::platform::{is_reserved, unreserve};
 use crate::session::{ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
 
@@ -94,6 +95,7 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match acceptfrom_with(listener, flags) {
             Ok((socket, address)) => {
+                let socket = unreserve(socket);
                 let descriptor = socket.as_raw_fd();
                 let conn = shared.connection(descriptor);
                 // A connection that is gone already has no address.
@@ -107,7 +109,7 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
                     connection::panicked(shared, peer);
                     false
                 });
-                if stays && shared.descriptors_are_short(descriptor) {
+                if stays && is_reserved(descriptor) {
                     return Batch::OutOfDescriptors;
                 }
             }

@@ -3,7 +3,10 @@
 //! plain tokio does the same.
 
 use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -44,6 +47,7 @@ impl fmt::Display for PortHolder {
 
 /// Raises the soft limit of open files of this process to its hard one.
 pub(crate) fn raise_file_limit() -> std::io::Result<()> {
+    initial_limit();
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
@@ -51,12 +55,29 @@ pub(crate) fn raise_file_limit() -> std::io::Result<()> {
 
 /// Descriptors that connections leave to the rest of the VM, which has to open
 /// files (its code, its logs) at the worst of times.
-const RESERVED_DESCRIPTORS: u64 = 16;
+const RESERVED_DESCRIPTORS: i32 = 16;
 
-/// The first descriptor that a connection had better not keep.
-pub(crate) fn descriptor_ceiling() -> i32 {
-    getrlimit(Resource::Nofile)
-        .current
-        .and_then(|limit| i32::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS)).ok())
-        .unwrap_or(i32::MAX)
+/// Whether a descriptor is one of those that are reserved.
+pub(crate) fn is_reserved(descriptor: i32) -> bool {
+    let limit = initial_limit();
+    (limit.saturating_sub(RESERVED_DESCRIPTORS)..limit).contains(&descriptor)
+}
+
+/// Moves a connection away from a reserved descriptor, if the limit was raised
+/// and leaves another one.
+pub(crate) fn unreserve(connection: OwnedFd) -> OwnedFd {
+    if !is_reserved(connection.as_raw_fd()) {
+        return connection;
+    }
+    fcntl_dupfd_cloexec(&connection, initial_limit()).unwrap_or(connection)
+}
+
+/// The limit of open files before it was raised. The BEAM can use no descriptor
+/// beyond the limit that it was started with.
+fn initial_limit() -> i32 {
+    static LIMIT: OnceLock<i32> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current;
+        limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX)
+    })
 }

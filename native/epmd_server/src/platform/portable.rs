@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::connection::{self, Received};
 use crate::listen::Listener;
+use crate::platform::{is_reserved, unreserve};
 use crate::shared::{Peer, Shared};
 
 /// How long a listener that is retired waits for handshakes under way.
@@ -59,12 +60,13 @@ async fn next(shared: &Shared, socket: &TcpListener) -> io::Result<(TcpStream, S
 async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     match accepted {
         Ok((stream, address)) => {
-            let descriptor = stream.as_raw_fd();
+            // Fails only if the descriptor is none.
+            let Ok(stream) = stream.into_std() else { return };
+            let socket = unreserve(stream.into());
+            let descriptor = socket.as_raw_fd();
             let peer = Peer::new(shared.connection(descriptor), address);
-            if let Ok(stream) = stream.into_std() {
-                connection::go_on(shared, stream, peer, Received::default());
-            }
-            if shared.descriptors_are_short(descriptor) {
+            connection::go_on(shared, socket.into(), peer, Received::default());
+            if is_reserved(descriptor) {
                 shared.out_of_descriptors().await;
             }
         }

@@ -5,7 +5,7 @@
 use super::creation::Verdict;
 use super::observation::{Observation, Outcome, Reply};
 use super::script::Held;
-use super::wire::{End, Text};
+use super::wire::{End, Text, length_of};
 
 /// A difference on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Difference {
     StopOfUnknownNameIsNoexistAlone,
     /// 3: C closes a look-up of 255 characters unanswered.
     NameOf255CharactersIsFound,
-    /// 4: C keeps the connection.
+    /// 4: C keeps the connection, and so reads what comes after the request.
     RefusedConnectionIsClosed,
     /// 8: C may still see the old life of a name that registers again.
     CloseIsSeenBeforeRegistration,
@@ -61,7 +61,7 @@ impl Difference {
                 }
             }
             (Self::CloseIsSeenBeforeRegistration, Outcome::Returned { refused_first, .. }) => {
-                *refused_first = false
+                *refused_first = false;
             }
             (Self::EmptyNameIsRefused, outcome) => {
                 if let Outcome::Answered(Reply::Alive { result, creation, .. }, end) = outcome
@@ -77,7 +77,11 @@ impl Difference {
             (
                 Self::RefusedConnectionIsClosed,
                 Outcome::Answered(Reply::Alive { result: 1, .. }, end),
-            ) => *end = End::Closed,
+            ) => {
+                // Bytes that nobody read make a close a reset.
+                let surplus = request.len() > length_of(request);
+                *end = if surplus { End::Reset } else { End::Closed };
+            }
             _ => {}
         }
     }
@@ -92,9 +96,9 @@ fn is_named(line: &Text) -> bool {
 fn name_of_255_characters(request: &[u8]) -> Option<&[u8]> {
     let (head, name) = request.split_at_checked(3)?;
     let name = name.strip_suffix(b"\0").unwrap_or(name);
-    let whole = usize::from(u16::from_be_bytes([head[0], head[1]])) + 2 == request.len();
     let text = std::str::from_utf8(name).ok()?;
-    (head[2] == b'z' && whole && !name.contains(&0) && text.chars().count() == 255).then_some(name)
+    let fits = head[2] == b'z' && length_of(request) == request.len();
+    (fits && !name.contains(&0) && text.chars().count() == 255).then_some(name)
 }
 
 /// The reply to a look-up: its body is that of the registration.

@@ -39,9 +39,8 @@ impl Oracle {
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let starting = STARTING.write();
+        let _others_wait = STARTING.write();
         let child = command.spawn().expect("epmd can be executed");
-        drop(starting);
         let addr = (Ipv4Addr::LOCALHOST, port).into();
         let mut oracle = Self { addr, child, _claim: claim };
         let mut ended = false;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::creation::{Creations, Verdict};
 use super::observation::{Observation, Outcome, Reply, listing};
-use super::wire::{End, Node, Text, Wire, ask, contains, eventually, fence, is_listed, tagged};
+use super::wire::{End, Node, Text, Wire, ask, contains, eventually, fence, is_listed, length_of, tagged};
 
 /// One operation. Registrations that stay are addressed by index, modulo their
 /// number; where there is none the operation does nothing.
@@ -123,10 +123,6 @@ impl Clients {
         for (index, piece) in pieces.iter().enumerate() {
             if index > 0 {
                 fence(self.server);
-                // Only surplus shows whether the pieces were read apart.
-                if request.len() > whole(&request) {
-                    wire.wait_until_read();
-                }
             }
             wire.send(piece);
         }
@@ -154,7 +150,7 @@ impl Clients {
             (Some(b'x'), [b'v' | b'y', ..]) => self.registered(wire, request, &reply, half_close),
             (Some(b'k'), b"OK") => self.all_end(),
             (Some(b's'), [.., b'P', b'E', b'D']) => {
-                let name = request[3..whole(&request)].split(|&byte| byte == 0).next();
+                let name = request[3..length_of(&request)].split(|&byte| byte == 0).next();
                 // C says so of unknown names too; then nobody is stopped.
                 let stopped = self.held.iter().position(|held| Some(&held.name[..]) == name);
                 let node = stopped.map(|at| self.held.remove(at).wire.read_to_end().1);
@@ -186,12 +182,9 @@ impl Clients {
         };
         let reply = Reply::Alive { tag: reply[0], result: reply[1], creation };
         let ends =
-            half_close || request.len() > whole(&request) || !accepted && self.closes_refused;
+            half_close || request.len() > length_of(&request) || !accepted && self.closes_refused;
         let end = if ends {
-            let (more, mut end) = wire.read_to_end();
-            if !half_close {
-                end = End::Closed
-            } //XXX
+            let (more, end) = wire.read_to_end();
             assert_eq!(Text(more), Text(vec![]), "behind the reply to ALIVE2");
             end
         } else {
@@ -237,12 +230,12 @@ impl Clients {
             return Outcome::Nothing;
         }
         self.send_and_reset(&node.request());
-        self.creations.skip(&node.name);
         // The port tells this life of the name from those before.
         let remembered = [b"old/unused name <", &node.name[..], b">, port = "].concat();
         let line = [&remembered[..], node.port.to_string().as_bytes(), b","].concat();
         let dump = || ask(self.server, &tagged(b'd', b"")).0;
         assert!(eventually(|| contains(&dump(), &line)), "not remembered: {node:?}");
+        self.creations.skip(&node.name);
         Outcome::Left(End::Reset)
     }
 
@@ -296,8 +289,7 @@ impl Clients {
             }
             Leaving::Data(bytes) => {
                 wire.send(bytes);
-                wire.read_to_end();
-                End::Closed //XXX
+                wire.read_to_end().1
             }
         };
         self.wait_until_gone(&name);
@@ -342,9 +334,4 @@ impl Clients {
     fn dump(&self) -> Vec<Text> {
         listing(self.server, &ask(self.server, &tagged(b'd', b"")).0)
     }
-}
-
-/// Where a request ends by its length field.
-fn whole(request: &[u8]) -> usize {
-    2 + usize::from(u16::from_be_bytes([request[0], request[1]]))
 }

@@ -4,7 +4,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// By when whatever a server does must have happened.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Held while a process is started: until it executes its program it has copies
-/// of all descriptors, and a socket that is closed here stays open there.
+/// Held while a process starts: until its program runs it has copies of all
+/// descriptors, and a socket that is closed here stays open there.
 pub static STARTING: RwLock<()> = RwLock::new(());
 
 /// Bytes that print as text.
@@ -114,6 +114,11 @@ impl Node {
 /// Puts the length field before a body.
 pub fn framed(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u16).to_be_bytes(), body].concat()
+}
+
+/// How long a request is by its length field.
+pub fn length_of(request: &[u8]) -> usize {
+    2 + usize::from(u16::from_be_bytes([request[0], request[1]]))
 }
 
 /// A request that is a tag and something behind it.
@@ -217,32 +222,6 @@ impl Wire {
         self.0.set_nonblocking(false).expect("an open socket");
         seen
     }
-
-    /// Waits until the server has taken all that was sent out of its socket, so
-    /// that whatever is sent next is a read of its own.
-    pub fn wait_until_read(&self) {
-        let (Ok(own), Ok(server)) = (self.0.local_addr(), self.0.peer_addr()) else { return };
-        // The kernel's table has the server's end, and its unread bytes.
-        let table = if server.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-        let ends = format!(" {} {} ", kernel_form(server), kernel_form(own));
-        let nothing_unread = || {
-            let table = std::fs::read_to_string(table).expect("Linux, for its table of sockets");
-            let state = table.split_once(&ends).map(|(_, state)| state);
-            state.and_then(|state| state.get(12..20)).is_none_or(|unread| unread == "00000000")
-        };
-        assert!(eventually(nothing_unread), "the server does not read");
-    }
-}
-
-/// An address as it stands in the kernel's table: words in the host's order.
-fn kernel_form(address: SocketAddr) -> String {
-    let octets = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    let (words, _) = octets.as_chunks();
-    let words = words.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
-    format!("{}:{:04X}", words.collect::<String>(), address.port())
 }
 
 fn end_of(error: &std::io::Error) -> End {

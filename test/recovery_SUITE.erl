@@ -1,0 +1,196 @@
+%% What of ours dies costs no node its registration and no client an answer.
+-module(recovery_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0]).
+-export([
+    killed_processes_cost_nothing/1,
+    a_thread_that_panics_costs_nothing/1,
+    a_storm_of_panics_keeps_the_vm_idle/1,
+    registrations_wait_five_seconds_for_the_application/1,
+    a_stop_leaves_nothing_behind/1
+]).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [
+        killed_processes_cost_nothing,
+        a_thread_that_panics_costs_nothing,
+        a_storm_of_panics_keeps_the_vm_idle,
+        registrations_wait_five_seconds_for_the_application,
+        a_stop_leaves_nothing_behind
+    ].
+
+killed_processes_cost_nothing(_Config) ->
+    {VM, Port} = start_quietly(),
+    under_load(VM, Port, fun() ->
+        Own = own_processes(VM),
+        ?assertEqual([portmapper_server, portmapper_sup], lists:sort(Own)),
+        [kill_process(VM, Name) || _ <- lists:seq(1, 50), Name <- Own]
+    end).
+
+a_thread_that_panics_costs_nothing(_Config) ->
+    {VM, Port} = start_quietly(),
+    under_load(VM, Port, fun() ->
+        [{panic(VM), testkit:lookup(Port, "nobody")} || _ <- lists:seq(1, 20)]
+    end).
+
+a_storm_of_panics_keeps_the_vm_idle(_Config) ->
+    {VM, Port} = start_quietly(),
+    {ok, _, Creation} = testkit:register(Port, "stays", 1001),
+    {Before, _} = testkit:call(VM, erlang, statistics, [runtime]),
+    Replaced = storm(VM, erlang:monotonic_time(millisecond) + 2000, 0),
+    {After, _} = testkit:call(VM, erlang, statistics, [runtime]),
+    ct:pal("~b threads and ~b ms of processor time in 2 s", [Replaced, After - Before]),
+    ?assert(Replaced =< 25),
+    ?assert(After - Before < 1000),
+    ?assertMatch({ok, #{creation := Creation}}, testkit:call(VM, portmapper, lookup, [stays])),
+    ?assertEqual({ok, 1001}, testkit:lookup(Port, "stays")).
+
+%% Panics as soon as there is a thread: how often.
+storm(VM, Until, Count) ->
+    case erlang:monotonic_time(millisecond) < Until of
+        true ->
+            panic(VM),
+            storm(VM, Until, Count + 1);
+        false ->
+            Count
+    end.
+
+registrations_wait_five_seconds_for_the_application(_Config) ->
+    {Restarted, RestartedPort} = testkit:start_portmapper(),
+    {Ended, EndedPort} = testkit:start_portmapper(),
+    {ok, _, Creation} = testkit:register(RestartedPort, "stays", 1001),
+    {ok, Socket, _} = testkit:register(EndedPort, "goes", 1002),
+    Stays = testkit:call(Restarted, portmapper, lookup, [stays]),
+    ok = kill_application(Restarted),
+    ok = kill_application(Ended),
+    ?assertEqual({ok, 1001}, testkit:lookup(RestartedPort, "stays")),
+    ok = testkit:call(Restarted, application, start, [portmapper]),
+
+    ?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, 10_000)),
+    testkit:wait_until(fun() -> is_free(EndedPort) end, 1000),
+    ?assertEqual({ok, 1001}, testkit:lookup(RestartedPort, "stays")),
+    ?assertMatch({ok, #{creation := Creation}}, Stays),
+    ?assertEqual(Stays, testkit:call(Restarted, portmapper, lookup, [stays])),
+    %% A new one serves where the old one did.
+    ok = testkit:call(Ended, application, set_env, [portmapper, port, EndedPort]),
+    ok = testkit:call(Ended, application, start, [portmapper]),
+    ?assertEqual([], testkit:names(EndedPort)).
+
+a_stop_leaves_nothing_behind(_Config) ->
+    {VM, Port} = testkit:start_portmapper(),
+    ok = testkit:call(VM, application, set_env, [portmapper, port, Port]),
+    ok = use_and_stop(VM, Port),
+    Left = resources(VM),
+    [
+        begin
+            ok = testkit:call(VM, application, start, [portmapper]),
+            ok = use_and_stop(VM, Port)
+        end
+     || _ <- lists:seq(1, 50)
+    ],
+    %% Not before the server's NIF resource is gone.
+    testkit:wait_until(fun() -> resources(VM) =:= Left end).
+
+use_and_stop(VM, Port) ->
+    {ok, Registered, _} = testkit:register(Port, "node", 1001),
+    Silent = testkit:connect(Port),
+    ok = testkit:call(VM, portmapper, stop, []),
+    ?assert(is_free(Port)),
+    [?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, 5000)) || Socket <- [Registered, Silent]],
+    ok.
+
+%% Without what OTP and Rust say of a death.
+start_quietly() ->
+    Exec = {"/bin/sh", ["-c", "exec erl \"$@\" 2>/dev/null", "sh"]},
+    testkit:start_portmapper(#{exec => Exec, logger_level => critical}).
+
+%% Runs the fun while nodes are registered and clients look them up.
+under_load(VM, Port, Fun) ->
+    Names = ["node" ++ integer_to_list(I) || I <- lists:seq(1, 200)],
+    Held = [testkit:register(Port, Name, 1000 + I) || {I, Name} <- lists:enumerate(Names)],
+    Nodes = testkit:start_nodes(["a", "b"], Port),
+    Ports = maps:from_list([{Name, testkit:lookup(Port, Name)} || Name <- ["a", "b" | Names]]),
+    Before = registrations(VM, Ports),
+    Clients = [spawn_link(fun() -> client(Port, Ports#{"nobody" => not_found}) end) || _ <- [1, 2, 3]],
+    Fun(),
+    Figures = [stop_client(Client) || Client <- Clients],
+    ct:pal("lookups and the slowest in microseconds: ~p", [Figures]),
+    ?assertEqual(Before, registrations(VM, Ports)),
+    [?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)) || {ok, Socket, _} <- Held],
+    ?assertEqual(pong, testkit:call(hd(Nodes), net_adm, ping, ['b@127.0.0.1'])).
+
+registrations(VM, Ports) ->
+    testkit:call(VM, lists, map, [fun portmapper:lookup/1, maps:keys(Ports)]).
+
+%% Looks up until it is told to stop. Fails, and the test with it, when an
+%% answer is wrong or none comes.
+client(Port, Answers) ->
+    client(Port, Answers, maps:next(maps:iterator(Answers)), 0, 0).
+
+client(Port, Answers, none, Count, Slowest) ->
+    client(Port, Answers, maps:next(maps:iterator(Answers)), Count, Slowest);
+client(Port, Answers, {Name, Answer, Next}, Count, Slowest) ->
+    {Microseconds, Given} = timer:tc(testkit, lookup, [Port, Name]),
+    ?assertEqual({Name, Answer}, {Name, Given}),
+    receive
+        {stop, From} -> From ! {self(), {Count + 1, max(Slowest, Microseconds)}}
+    after 0 ->
+        client(Port, Answers, maps:next(Next), Count + 1, max(Slowest, Microseconds))
+    end.
+
+stop_client(Client) ->
+    Client ! {stop, self()},
+    receive
+        {Client, Figures} -> Figures
+    end.
+
+own_processes(VM) ->
+    [Name || Name <- testkit:call(VM, erlang, registered, []), is_own(atom_to_list(Name))].
+
+is_own(Name) ->
+    lists:prefix("portmapper", Name).
+
+kill_process(VM, Name) ->
+    Pid = testkit:call(VM, erlang, whereis, [Name]),
+    true = testkit:call(VM, erlang, exit, [Pid, kill]),
+    IsNew = fun(Now) -> is_pid(Now) andalso Now =/= Pid end,
+    testkit:wait_until(fun() -> IsNew(testkit:call(VM, erlang, whereis, [Name])) end).
+
+%% The supervisor that the application stands on.
+kill_application(VM) ->
+    Master = testkit:call(VM, application_controller, get_master, [portmapper]),
+    {Top, portmapper_app} = testkit:call(VM, application_master, get_child, [Master]),
+    true = testkit:call(VM, erlang, exit, [Top, kill]),
+    Running = fun() -> testkit:call(VM, application, which_applications, []) end,
+    testkit:wait_until(fun() -> not lists:keymember(portmapper, 1, Running()) end).
+
+panic(VM) ->
+    Thread = thread(VM),
+    ok = testkit:call(VM, portmapper_nif, panic_thread, [server(VM)]),
+    testkit:wait_until(fun() -> not lists:member(thread(VM), [Thread, none]) end).
+
+%% The thread of the server.
+thread(#{os_pid := Pid}) ->
+    Names = filelib:wildcard("/proc/" ++ Pid ++ "/task/*/comm"),
+    case [Name || Name <- Names, file:read_file(Name) =:= {ok, <<"epmd\n">>}] of
+        [Thread] -> Thread;
+        _ -> none
+    end.
+
+server(VM) ->
+    testkit:call(VM, portmapper_server, server, []).
+
+is_free(Port) ->
+    case gen_tcp:connect({127, 0, 0, 1}, Port, [], 1000) of
+        {error, econnrefused} -> true;
+        {ok, Socket} -> gen_tcp:close(Socket) =/= ok
+    end.
+
+%% How many descriptors and threads the VM has.
+resources(#{os_pid := Pid}) ->
+    [length(element(2, file:list_dir(["/proc/", Pid, Kind]))) || Kind <- ["/fd", "/task"]].
