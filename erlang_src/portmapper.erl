@@ -125,7 +125,7 @@ names() ->
 %% '''
 -spec names(Glob :: name()) -> [{Name :: binary(), inet:port_number()}].
 names(Glob) ->
-    portmapper_nif:names(portmapper_server:server(), to_binary(Glob)).
+    portmapper_nif:names(portmapper_server:own_server(), to_binary(Glob)).
 
 %% @doc The node of this name.
 -spec lookup(name()) -> {ok, node_info()} | {error, not_found}.

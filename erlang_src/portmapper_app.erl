@@ -19,10 +19,11 @@ start(_Type, _Args) ->
             {error, Reason}
     end.
 
-%% @doc Whether the stop was asked for: called too when the supervisor has died.
+%% @doc Whether the stop was asked for: called too when the supervisor has died,
+%% or OTP's master of this application.
 -spec prep_stop(Top :: pid()) -> Requested :: boolean().
 prep_stop(Top) ->
-    is_process_alive(Top).
+    is_process_alive(Top) andalso is_process_alive(group_leader()).
 
 %% @doc A stop that was asked for closes the server. Otherwise whoever restarts
 %% the application finds the server as it was.

@@ -8,7 +8,9 @@
 -export([
     load/0,
     start/1,
+    hold/1,
     attach/1,
+    reference/1,
     phase/1,
     resume/1,
     stop/1,
@@ -82,10 +84,25 @@ priv_dir() ->
 start(_Config) ->
     erlang:nif_error(nif_not_loaded).
 
+%% @doc The same server, as a term of the caller's own. A persistent term may be
+%% given to functions that return at once, but not to those that run on a dirty
+%% scheduler (resume, stop, names, reconfigure): when it is erased meanwhile, OTP
+%% (25.2.3 at least) frees the server under them.
+-spec hold(server()) -> server().
+hold(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
 %% @doc Makes the caller the owner. When the owner ends and no other attaches
 %% within 5 seconds, the server closes.
 -spec attach(server()) -> phase().
 attach(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc The server as a term on the caller's own heap. One from a persistent term
+%% is not safe in a call to a dirty scheduler: if the persistent term is erased
+%% before the call gets its turn, OTP 25 frees what the call is about.
+-spec reference(server()) -> server().
+reference(_Server) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc Whether the server serves.

@@ -6,7 +6,7 @@
 -module(portmapper_server).
 -behaviour(gen_server).
 
--export([start_link/0, open/0, close/0, server/0, reconfigure/1]).
+-export([start_link/0, open/0, close/0, server/0, own_server/0, reconfigure/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% Notices taken at a time.
@@ -28,7 +28,7 @@ start_link() ->
 %% @doc The server that is there, else a new one by the configuration.
 -spec open() -> {ok, portmapper_nif:server()} | {error, term()}.
 open() ->
-    case persistent_term:get(?MODULE, undefined) of
+    case kept() of
         undefined ->
             start();
         Server ->
@@ -36,6 +36,14 @@ open() ->
                 closed -> start();
                 _ -> {ok, Server}
             end
+    end.
+
+%% The one that is kept, in a term that any call may be made with.
+-spec kept() -> portmapper_nif:server() | undefined.
+kept() ->
+    case persistent_term:get(?MODULE, undefined) of
+        undefined -> undefined;
+        Server -> portmapper_nif:reference(Server)
     end.
 
 -spec start() -> {ok, portmapper_nif:server()} | {error, term()}.
@@ -58,7 +66,7 @@ start() ->
 %% @doc Closes the server on request, after which none is there.
 -spec close() -> ok.
 close() ->
-    case persistent_term:get(?MODULE, undefined) of
+    case kept() of
         undefined ->
             ok;
         Server ->
@@ -67,13 +75,19 @@ close() ->
             portmapper_nif:stop(Server)
     end.
 
-%% @doc The server that is there. Fails with `{not_running, portmapper}'.
+%% @doc The server that is there, for calls that stay on the scheduler. Fails
+%% with `{not_running, portmapper}'.
 -spec server() -> portmapper_nif:server().
 server() ->
     case persistent_term:get(?MODULE, undefined) of
         undefined -> error({not_running, portmapper});
         Server -> Server
     end.
+
+%% @doc The same for any call: see {@link portmapper_nif:reference/1}.
+-spec own_server() -> portmapper_nif:server().
+own_server() ->
+    portmapper_nif:reference(server()).
 
 %% @doc See {@link portmapper:reconfigure/1}.
 -spec reconfigure(map()) -> ok | {error, term()}.
@@ -123,7 +137,7 @@ follow(running, State) ->
 follow(down, State) ->
     resume(State);
 follow(closed, #state{server = Server} = State) ->
-    case persistent_term:get(?MODULE, undefined) of
+    case kept() of
         %% Nobody asked for that: a new process starts a new server.
         Server -> {stop, server_closed, State};
         _ -> {noreply, State}

@@ -50,7 +50,8 @@ init_per_group(Group, Config) ->
         case Group of
             epmd -> [{program("epmd"), "erlang-base"}];
             erl_call -> [{program("erl_call"), "erlang-base"}];
-            jinterface -> [{program("javac"), "default-jdk-headless"}, {jar(), "erlang-jinterface"}];
+            jinterface ->
+                [{program("javac"), "default-jdk-headless"}, {jar(), "erlang-jinterface"}];
             ei -> [{program("cc"), "gcc"}, {libei(), "erlang-dev"}]
         end,
     case [Package || {false, Package} <- Needed] of
@@ -144,7 +145,8 @@ erl_call_reaches_a_node_and_registers_nothing(_Config) ->
         )
     end,
     ?assertEqual({0, <<"'called@127.0.0.1'">>}, ErlCall(["-a", "erlang node"])),
-    ?assertMatch({0, <<"[caller@", _/binary>>}, ErlCall(["-h", "caller", "-a", "erlang nodes [hidden]"])),
+    Hidden = ErlCall(["-h", "caller", "-a", "erlang nodes [hidden]"]),
+    ?assertMatch({0, <<"[caller@", _/binary>>}, Hidden),
     #{counters := Counters} = testkit:call(VM, portmapper, info, []),
     ?assertMatch(#{registered := 1, lookups_hit := 2, lookups_missed := 0}, Counters),
     #{peer := Peer} = Node,
@@ -188,8 +190,9 @@ a_c_node_is_published(Config) ->
     Program = filename:join(?config(priv_dir, Config), "c_node"),
     Source = filename:join(?config(data_dir, Config), "c_node.c"),
     Ei = code:lib_dir(erl_interface),
-    Flags = ["-I", filename:join(Ei, "include"), "-L", filename:join(Ei, "lib"), "-lei", "-lpthread"],
-    ?assertEqual({0, <<>>}, testkit:run(["cc", "-o", Program, Source | Flags])),
+    Directories = ["-I", filename:join(Ei, "include"), "-L", filename:join(Ei, "lib")],
+    Compile = ["cc", "-o", Program, Source | Directories] ++ ["-lei", "-lpthread"],
+    ?assertEqual({0, <<>>}, testkit:run(Compile)),
     CNode = start_program([Program, "written_in_c", "1001"], Port),
     ?assertEqual(<<"published">>, answer(CNode)),
     Lookup = fun() -> testkit:call(VM, portmapper, lookup, [written_in_c]) end,

@@ -44,10 +44,8 @@ idle_connections_beyond_the_limit_do_no_harm(Config) ->
     [ok = testkit:stop(Each) || Each <- Idle],
     Newcomer = testkit:start_node(newcomer, Port),
     Nodes = ['first@127.0.0.1', 'second@127.0.0.1', 'newcomer@127.0.0.1'],
-    [
-        ?assertEqual([pong, pong, pong], testkit:call(Node, lists, map, [fun net_adm:ping/1, Nodes]))
-     || Node <- [First, Second, Newcomer]
-    ],
+    Pings = fun(Node) -> testkit:call(Node, lists, map, [fun net_adm:ping/1, Nodes]) end,
+    [?assertEqual([pong, pong, pong], Pings(Node)) || Node <- [First, Second, Newcomer]],
     ?assertEqual({ok, Registered}, testkit:call(VM, portmapper, lookup, [first])),
     testkit:wait_until(fun() -> logged(Log) =:= {1, 1} end).
 
@@ -81,7 +79,8 @@ a_raised_limit_leaves_the_vm_what_it_can_use(_Config) ->
 assert_vm_is_well(VM) ->
     ?assertEqual("well\n", testkit:call(VM, os, cmd, ["echo well"])),
     ?assertMatch({ok, _}, testkit:call(VM, file, read_file, ["/proc/self/limits"])),
-    ?assertEqual({error, econnrefused}, testkit:call(VM, gen_tcp, connect, [{127, 0, 0, 1}, 1, []])).
+    Connect = testkit:call(VM, gen_tcp, connect, [{127, 0, 0, 1}, 1, []]),
+    ?assertEqual({error, econnrefused}, Connect).
 
 start_limited(Limits, Config) ->
     Exec = {"/bin/sh", ["-c", Limits ++ "; exec erl \"$@\"", "sh"]},

@@ -9,6 +9,7 @@
     a_second_holder_of_a_name_is_refused_and_the_first_stays/1,
     an_orderly_stop_unregisters_at_once/1,
     a_hidden_node_is_registered_like_any_other/1,
+    a_node_registers_over_ipv6/1,
     a_dropped_node_registers_again_by_itself/1,
     a_node_outlives_a_stop_of_the_port_mapper/1
 ]).
@@ -28,6 +29,7 @@ all() ->
         a_second_holder_of_a_name_is_refused_and_the_first_stays,
         an_orderly_stop_unregisters_at_once,
         a_hidden_node_is_registered_like_any_other,
+        a_node_registers_over_ipv6,
         a_dropped_node_registers_again_by_itself,
         a_node_outlives_a_stop_of_the_port_mapper
     ].
@@ -45,12 +47,14 @@ five_die_and_come_back(VM, Port, Dying, Living, Rounds) ->
     {LivingNames, LivingNodes} = lists:unzip(Living),
     Creations = [creation(VM, Name) || Name <- DyingNames],
     Gone = [milliseconds_to_gone(Port, Node) || Node <- Dying],
-    ct:pal("milliseconds from kill to gone: ~p", [Gone]),
+    ct:pal("milliseconds from kill to gone: ~w", [Gone]),
     ?assertEqual(lists:sort(LivingNames), registered(hd(LivingNodes))),
 
     Back = testkit:start_nodes(DyingNames, Port),
     assert_mesh(DyingNames ++ LivingNames, Back ++ LivingNodes),
-    ?assertEqual([Creation + 1 || Creation <- Creations], [creation(VM, Name) || Name <- DyingNames]),
+    Next = [Creation + 1 || Creation <- Creations],
+    ?assertEqual(Next, [creation(VM, Name) || Name <- DyingNames]),
+    ?assertEqual(Next, [testkit:call(Node, erlang, system_info, [creation]) || Node <- Back]),
     InTime = lists:max(Gone) =< ?GONE_WITHIN,
     ?assert(InTime orelse Rounds > 1),
     InTime orelse
@@ -87,6 +91,21 @@ a_hidden_node_is_registered_like_any_other(_Config) ->
     ?assertEqual(pong, testkit:call(Seen, net_adm, ping, ['hidden@127.0.0.1'])),
     ?assertEqual(['hidden@127.0.0.1'], testkit:call(Seen, erlang, nodes, [hidden])),
     ?assertEqual([], testkit:call(Hidden, erlang, nodes, [visible])).
+
+a_node_registers_over_ipv6(_Config) ->
+    {VM, Port} = testkit:start_portmapper(),
+    Loopback = {0, 0, 0, 0, 0, 0, 0, 1},
+    #{addresses := Addresses} = testkit:call(VM, portmapper, info, []),
+    case lists:member({Loopback, Port}, Addresses) of
+        true ->
+            Node = testkit:start_node(six, Port, ["-proto_dist", "inet6_tcp"]),
+            {ok, #{peer := Peer}} = testkit:call(VM, portmapper, lookup, [six]),
+            ?assertMatch({Loopback, _}, Peer),
+            Names = testkit:call(Node, net_adm, names, [Loopback]),
+            ?assertMatch({ok, [{"six", _}]}, Names);
+        false ->
+            {skip, "this host has no ::1"}
+    end.
 
 a_dropped_node_registers_again_by_itself(_Config) ->
     {VM, Port} = testkit:start_portmapper(),

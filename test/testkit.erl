@@ -35,14 +35,12 @@
 start_portmapper() ->
     start_portmapper(#{}).
 
-%% @doc The same with more of: application environment (`config'), arguments of
-%% `erl', environment variables, how the application is started, and a command
-%% to start `erl' with (`exec').
+%% @doc The same with more of: application environment (`config'), how the
+%% application is started (`type'), and what start_vm/1 takes.
 -spec start_portmapper(map()) -> {vm(), inet:port_number()}.
 start_portmapper(Options) ->
-    Config = maps:merge(
-        #{port => 0, addresses => ["127.0.0.1"]}, maps:get(config, Options, #{})
-    ),
+    Loopback = #{port => 0, addresses => ["127.0.0.1"]},
+    Config = maps:merge(Loopback, maps:get(config, Options, #{})),
     VM = #{peer := Peer} = start_vm(Options),
     [ok = peer:call(Peer, application, set_env, [portmapper, Key, Value])
      || {Key, Value} <- maps:to_list(Config)],
@@ -88,7 +86,9 @@ start_node(Name, Port, Arguments, Owner) ->
 epmd_port(Port) ->
     [{"ERL_EPMD_PORT", integer_to_list(Port)}].
 
-%% @doc A VM with nothing started in it.
+%% @doc A VM with nothing started in it. Options: arguments of `erl' (`args'),
+%% environment variables (`env'), `logger_level', and a command to start `erl'
+%% with (`exec').
 -spec start_vm(map()) -> vm().
 start_vm(Options) ->
     Ebin = filename:absname(filename:dirname(code:which(portmapper))),
@@ -98,7 +98,7 @@ start_vm(Options) ->
             #{name := Name} -> #{name => Name, host => "127.0.0.1", longnames => true};
             _ -> #{}
         end,
-    {ok, Peer, _} = start_peer(Named#{
+    {ok, Peer} = start_peer(Named#{
         connection => standard_io,
         args =>
             ?SMALL_VM ++
@@ -106,7 +106,6 @@ start_vm(Options) ->
                 maps:get(args, Options, []),
         env => [{"ERL_CRASH_DUMP_SECONDS", "0"} | maps:get(env, Options, [])],
         exec => maps:get(exec, Options, os:find_executable("erl")),
-        peer_down => maps:get(peer_down, Options, stop),
         wait_boot => 60_000
     }),
     VM = #{peer => Peer, os_pid => peer:call(Peer, os, getpid, [])},
@@ -114,18 +113,18 @@ start_vm(Options) ->
     _ = spawn(fun() -> end_with(Owner, VM) end),
     VM.
 
-end_with(Owner, #{peer := Peer} = VM) ->
+end_with(Owner, #{peer := Peer, os_pid := Pid}) ->
     OfOwner = monitor(process, Owner),
     OfPeer = monitor(process, Peer),
     receive
         {'DOWN', OfPeer, process, Peer, _} -> ok;
-        {'DOWN', OfOwner, process, Owner, _} -> kill(VM)
+        {'DOWN', OfOwner, process, Owner, _} -> run(["kill", "-9", Pid])
     end.
 
 start_peer(Options) ->
     case peer:start(Options) of
-        {ok, Peer} -> {ok, Peer, nonode@nohost};
-        {ok, Peer, Node} -> {ok, Peer, Node}
+        {ok, Peer} -> {ok, Peer};
+        {ok, Peer, _Node} -> {ok, Peer}
     end.
 
 -spec call(vm(), module(), atom(), list()) -> term().

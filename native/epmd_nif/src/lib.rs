@@ -66,6 +66,11 @@ fn wake(owner: Owner) -> Box<dyn Fn() + Send + Sync> {
 }
 
 #[rustler::nif]
+fn hold(handle: ResourceArc<Handle>) -> ResourceArc<Handle> {
+    handle
+}
+
+#[rustler::nif]
 fn attach(env: Env<'_>, handle: ResourceArc<Handle>) -> Atom {
     let pid = env.pid();
     *handle.owner.lock() = Some(pid);
@@ -73,6 +78,11 @@ fn attach(env: Env<'_>, handle: ResourceArc<Handle>) -> Atom {
     let _ = env.monitor(&handle, &pid);
     handle.server.attach();
     phase_atom(handle.server.phase())
+}
+
+#[rustler::nif]
+fn reference(handle: ResourceArc<Handle>) -> ResourceArc<Handle> {
+    handle
 }
 
 #[rustler::nif]

@@ -224,7 +224,9 @@ impl Generator {
     /// writes them a line at a time, and loses lines when it closes unread.
     fn surplus(&mut self) -> Op {
         let node = self.node(b"surplus");
-        let requests = [tagged(b'z', b"n1"), tagged(b's', b"n1"), node.request()];
+        // C reads as much as the longest request has, and so misses its surplus.
+        let longest = [node.body(), vec![0; 3_057]].concat()[..3_057].to_vec();
+        let requests = [tagged(b'z', b"n1"), tagged(b's', b"n1"), node.request(), framed(&longest)];
         let mut bytes = self.random.pick(&requests).clone();
         let length = 1 + self.random.below(4);
         bytes.extend(self.random.bytes(length));

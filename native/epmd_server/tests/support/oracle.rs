@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::wire::{STARTING, eventually};
+use super::wire::{STARTING, eventually, names};
 
 /// A running C `epmd`. Dropping it ends it.
 #[derive(Debug)]
@@ -48,7 +48,8 @@ impl Oracle {
             ended = oracle.has_ended();
             ended || TcpStream::connect(oracle.addr).is_ok()
         });
-        (accepts && !ended).then_some(oracle)
+        // It answers once it listens on all of its addresses.
+        (accepts && !ended && names(oracle.addr).len() == 4).then_some(oracle)
     }
 
     fn has_ended(&mut self) -> bool {

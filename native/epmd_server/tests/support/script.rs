@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::creation::{Creations, Verdict};
 use super::observation::{Observation, Outcome, Reply, listing};
-use super::wire::{End, Node, Text, Wire, ask, contains, eventually, fence, is_listed, length_of, tagged};
+use super::wire::{
+    End, Node, Text, Wire, ask, contains, eventually, fence, is_listed, length_of, tagged,
+};
 
 /// One operation. Registrations that stay are addressed by index, modulo their
 /// number; where there is none the operation does nothing.
