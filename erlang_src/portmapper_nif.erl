@@ -8,7 +8,6 @@
 -export([
     load/0,
     start/1,
-    hold/1,
     attach/1,
     reference/1,
     phase/1,
@@ -82,14 +81,6 @@ priv_dir() ->
 %% @doc Binds and serves. Nothing is bound after an error.
 -spec start(config()) -> {ok, server()} | {error, config_error() | listen_error()}.
 start(_Config) ->
-    erlang:nif_error(nif_not_loaded).
-
-%% @doc The same server, as a term of the caller's own. A persistent term may be
-%% given to functions that return at once, but not to those that run on a dirty
-%% scheduler (resume, stop, names, reconfigure): when it is erased meanwhile, OTP
-%% (25.2.3 at least) frees the server under them.
--spec hold(server()) -> server().
-hold(_Server) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc Makes the caller the owner. When the owner ends and no other attaches

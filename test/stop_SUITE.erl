@@ -4,8 +4,11 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, end_per_testcase/2]).
+%% Called in another VM.
+-export([start_and_stop_under_load/1]).
 -export([
     stop_closes_every_connection_and_frees_the_port/1,
+    stop_is_safe_while_others_ask/1,
     kill_stops_the_application_and_the_vm_goes_on/1,
     kill_ends_a_vm_that_is_there_for_it/1,
     kill_is_refused_while_nodes_are_registered/1,
@@ -18,7 +21,11 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [Case || {Case, 1} <- ?MODULE:module_info(exports), Case =/= module_info].
+    [
+        Case
+     || {Case, 1} <- ?MODULE:module_info(exports),
+        not lists:member(Case, [module_info, start_and_stop_under_load])
+    ].
 
 end_per_testcase(_Case, _Config) ->
     own_vm:stop().
@@ -39,6 +46,36 @@ stop_closes_every_connection_and_frees_the_port(_Config) ->
 
 is_free(Port) ->
     gen_tcp:connect({127, 0, 0, 1}, Port, []) =:= {error, econnrefused}.
+
+%% In a VM of its own, for what could go wrong would end it.
+stop_is_safe_while_others_ask(_Config) ->
+    Path = filename:absname(filename:dirname(code:which(?MODULE))),
+    {VM, _Port} = testkit:start_portmapper(#{args => ["-pa", Path]}),
+    ?assertEqual(ok, testkit:call(VM, ?MODULE, start_and_stop_under_load, [200])),
+    testkit:stop(VM).
+
+start_and_stop_under_load(Rounds) ->
+    Calls = [
+        fun() -> portmapper:names() end,
+        fun() -> portmapper:lookup("n") end,
+        fun() -> portmapper:info() end,
+        fun() -> portmapper:reconfigure(#{packet_timeout => 5}) end
+    ],
+    Load = [spawn(fun() -> repeat(Call) end) || Call <- Calls],
+    [
+        begin
+            ok = application:stop(portmapper),
+            ok = application:start(portmapper),
+            {ok, _} = portmapper:register("n", 1)
+        end
+     || _ <- lists:seq(1, Rounds)
+    ],
+    lists:foreach(fun(Pid) -> exit(Pid, kill) end, Load).
+
+%% What fails while it is stopped does not matter.
+repeat(Call) ->
+    _ = (catch Call()),
+    repeat(Call).
 
 kill_stops_the_application_and_the_vm_goes_on(_Config) ->
     Port = start(#{}),

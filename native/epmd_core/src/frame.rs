@@ -1,7 +1,7 @@
 //! Where a request ends in the bytes of a stream.
 
 use crate::Refusal;
-use crate::limits::{LENGTH_BYTES, MAX_REQUEST_LENGTH, READ_BYTES};
+use crate::limits::{LENGTH_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_LENGTH};
 
 /// Finds the one request of a connection in what has come so far.
 ///
@@ -18,7 +18,7 @@ impl Framer {
     /// How many bytes the next read may take, when `got` have come.
     #[must_use]
     pub fn room(&self, got: usize) -> usize {
-        self.want.unwrap_or(READ_BYTES).saturating_sub(got)
+        self.want.unwrap_or(MAX_REQUEST_BYTES).saturating_sub(got)
     }
 
     /// Looks at all bytes that have come so far: the request's body from its
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn surplus_stays_unread_once_the_length_is_known() {
         let mut framer = Framer::default();
-        assert_eq!(framer.room(0), READ_BYTES);
+        assert_eq!(framer.room(0), MAX_REQUEST_BYTES);
         assert_eq!(framer.push(b"\0\x04"), Ok(None));
         assert_eq!(framer.room(2), 4);
     }

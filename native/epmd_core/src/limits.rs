@@ -24,12 +24,13 @@ pub const LENGTH_BYTES: usize = 2;
 /// must stay below `INBUF_SIZE`, 3*1020 bytes.
 pub const MAX_REQUEST_LENGTH: usize = 3 * MAX_NAME_BYTES - 3;
 
-/// Bytes in the longest request, its length field included.
+/// Bytes in the longest request, its length field included. No read takes more
+/// (`INBUF_SIZE` less one in `do_read`), so a surplus behind it never shows.
 pub const MAX_REQUEST_BYTES: usize = LENGTH_BYTES + MAX_REQUEST_LENGTH;
 
-/// What a read of a whole request may take: one byte more than the longest
-/// has, so that its surplus shows (`INBUF_SIZE`).
-pub const READ_BYTES: usize = MAX_REQUEST_BYTES + 1;
+/// Bytes that are taken in of what a registered node sends, which ends its
+/// registration (`INBUF_SIZE` in `do_read`).
+pub const MAX_SURPLUS_BYTES: usize = 3 * MAX_NAME_BYTES;
 
 /// The number of remembered names from which on a new name makes the oldest
 /// be forgotten, so that one more can be seen (`MAX_UNREG_COUNT`).

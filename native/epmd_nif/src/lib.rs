@@ -66,11 +66,6 @@ fn wake(owner: Owner) -> Box<dyn Fn() + Send + Sync> {
 }
 
 #[rustler::nif]
-fn hold(handle: ResourceArc<Handle>) -> ResourceArc<Handle> {
-    handle
-}
-
-#[rustler::nif]
 fn attach(env: Env<'_>, handle: ResourceArc<Handle>) -> Atom {
     let pid = env.pid();
     *handle.owner.lock() = Some(pid);

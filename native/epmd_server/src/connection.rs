@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use epmd_core::{DownReason, Framer, Next, limits::READ_BYTES};
+use epmd_core::{DownReason, Framer, Next, limits::MAX_REQUEST_BYTES};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -152,7 +152,7 @@ async fn read_request<'r>(
 async fn read_some(stream: &TcpStream, framer: Framer, bytes: &mut Vec<u8>) -> io::Result<usize> {
     loop {
         stream.readable().await?;
-        let mut buffer = [0; READ_BYTES];
+        let mut buffer = [0; MAX_REQUEST_BYTES];
         let room = framer.room(bytes.len()).min(buffer.len());
         let (space, _) = buffer.split_at_mut(room);
         match stream.try_read(space) {

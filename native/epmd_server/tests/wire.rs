@@ -11,8 +11,7 @@ use common::wire::{
     Client, DUMP, End, KILL, NAMES, NOT_FOUND, REFUSED, UNANSWERED, alive2, alive2_with, ask,
     ask_and_see, found, framed, port_please, register, stop,
 };
-use epmd_core::Refusal;
-use epmd_core::limits::{MAX_REQUEST_BYTES, MAX_REQUEST_LENGTH};
+use epmd_core::limits::MAX_REQUEST_LENGTH;
 
 /// The port that listings begin with.
 fn port_field(server: &Served) -> [u8; 4] {
@@ -232,17 +231,6 @@ fn bytes_beyond_a_request_whose_length_is_known_stay_unread() {
     assert_eq!(node.read(2), b"v\0");
     server.wait_for_count(0);
     assert_eq!(server.counters().registered, 1);
-}
-
-#[test]
-fn surplus_of_the_longest_request_is_refused_too() {
-    let server = Served::local();
-    let mut request = framed(&[b'n'; MAX_REQUEST_LENGTH]);
-    assert_eq!(request.len(), MAX_REQUEST_BYTES);
-    request.push(b'n');
-    assert_eq!(ask(server.port(), &request), UNANSWERED);
-    let surplus = (Refusal::SurplusData, 1);
-    assert!(server.counters().refused.contains(&surplus));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use epmd_core::limits::READ_BYTES;
+use epmd_core::limits::{MAX_REQUEST_BYTES, MAX_SURPLUS_BYTES};
 use epmd_core::{ConnId, DownReason, Framer, Next};
 use parking_lot::Mutex;
 use rustix::event::{Timespec, epoll};
@@ -77,13 +77,13 @@ enum Batch {
 
 /// Memory that all inline connections of a listener use in turn.
 struct Buffers {
-    request: Box<[u8; READ_BYTES]>,
+    request: Box<[u8; MAX_REQUEST_BYTES]>,
     reply: Vec<u8>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { request: Box::new([0; READ_BYTES]), reply: Vec::new() }
+        Self { request: Box::new([0; MAX_REQUEST_BYTES]), reply: Vec::new() }
     }
 }
 
@@ -234,6 +234,19 @@ impl Held {
         true
     }
 
+    /// Takes in what ends a registration, and tells what it was. (To close a
+    /// connection with something unread would reset it.)
+    fn read_end(&self, conn: ConnId) -> DownReason {
+        let sockets = self.sockets.lock();
+        let read = sockets
+            .get(&conn)
+            .map(|socket| recv(socket, &mut [0; MAX_SURPLUS_BYTES], RecvFlags::DONTWAIT));
+        match read {
+            Some(Ok((1.., _))) => DownReason::SurplusData,
+            _ => DownReason::Closed,
+        }
+    }
+
     /// Whether the peer has ended a registration by what has come already.
     pub(crate) fn has_ended(&self, conn: ConnId) -> bool {
         let sockets = self.sockets.lock();
@@ -275,11 +288,9 @@ fn end_connections(shared: &Shared) -> io::Result<usize> {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let (events, _) = epoll::wait(&shared.held.epoll, space.as_mut_slice(), Some(&at_once))?;
     for event in events.iter() {
-        let (flags, data) = (event.flags, event.data);
-        let closed = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        let reason =
-            if flags.intersects(closed) { DownReason::Closed } else { DownReason::SurplusData };
-        shared.end_connection(ConnId::from_bits(data.u64()), reason);
+        let data = event.data;
+        let conn = ConnId::from_bits(data.u64());
+        shared.end_connection(conn, shared.held.read_end(conn));
     }
     Ok(events.len())
 }

@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use epmd_core::limits::MAX_SURPLUS_BYTES;
 use epmd_core::{ConnId, DownReason};
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -147,9 +148,10 @@ fn is_over(stream: &TcpStream) -> bool {
 
 async fn wait_for_end(shared: Arc<Shared>, conn: ConnId, stream: Arc<TcpStream>) {
     let read = loop {
-        // An error shows in the read too.
+        // An error shows in the read too. To close with something unread would
+        // reset the connection.
         let _ = stream.readable().await;
-        match stream.try_read(&mut [0; 1]) {
+        match stream.try_read(&mut [0; MAX_SURPLUS_BYTES]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => break read,
         }
