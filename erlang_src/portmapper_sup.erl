@@ -31,24 +31,15 @@ start_result({ok, _Pid} = Ok) -> Ok;
 start_result({error, _Reason} = Error) -> Error.
 
 %% @private
--spec start_child(module(), list()) -> {ok, pid()} | {error, term()}.
+-spec start_child(module(), list()) -> supervisor:startchild_ret() | ignore.
 start_child(Module, Arguments) ->
-    Now = erlang:monotonic_time(millisecond),
-    Last = get_or(started, Now - ?PAUSE),
-    ok = timer:sleep(max(0, Last + ?PAUSE - Now)),
-    case apply(Module, start_link, Arguments) of
-        {ok, Pid} ->
-            _ = put(started, erlang:monotonic_time(millisecond)),
-            {ok, Pid};
-        {error, _} = Error ->
-            Error
-    end.
+    ok = pause(get({started, Module})),
+    Started = apply(Module, start_link, Arguments),
+    _ = put({started, Module}, erlang:monotonic_time(millisecond)),
+    Started.
 
-get_or(Key, Default) ->
-    case get(Key) of
-        undefined -> Default;
-        Value -> Value
-    end.
+pause(undefined) -> ok;
+pause(Last) -> timer:sleep(max(0, Last + ?PAUSE - erlang:monotonic_time(millisecond))).
 
 %% @private
 -spec init(top | services) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.

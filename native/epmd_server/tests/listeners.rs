@@ -92,8 +92,9 @@ fn a_taken_port_is_an_error_even_when_only_one_family_has_it() {
     if !has_ipv6() {
         return skip("a_taken_port_is_an_error_even_when_only_one_family_has_it", "no IPv6");
     }
-    let holder = TcpListener::bind("[::1]:0").unwrap();
-    let port = holder.local_addr().unwrap().port();
+    // A port that was free for both.
+    let port = Served::local().port();
+    let _holder = TcpListener::bind(("::1", port)).unwrap();
     let error = start(list(&["127.0.0.1"]), port).err().unwrap();
     let ListenError::InUse { address, .. } = error else { panic!("{error}") };
     assert_eq!(address, SocketAddr::new(ip("::1"), port));
