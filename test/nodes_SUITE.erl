@@ -139,6 +139,8 @@ assert_mesh(Names, VMs) ->
         end
      || VM <- VMs
     ],
+    %% They have much to tell each other at first.
+    [ok = testkit:call(VM, global, sync, []) || VM <- VMs],
     ok.
 
 %% What a node sees.
