@@ -7,7 +7,7 @@
 %% 1> portmapper:names().
 %% [{<<"n2">>,40123},{<<"n1">>,35437}]
 %% 2> portmapper:lookup("n1").
-%% {ok,#{name => <<"n1">>,port => 35437,creation => 1763889012, ...}}
+%% {ok,#{name => <<"n1">>,port => 35437,creation => 1795438727, ...}}
 %% '''
 %%
 %% Names are taken as strings, binaries or atoms, and returned as UTF-8
@@ -152,7 +152,7 @@ register(Name, Port) ->
 %%
 %% ```
 %% portmapper:register("gateway", 8080, #{extra => <<"v2">>}).
-%% {ok,1763889012}
+%% {ok,1795438727}
 %% '''
 %%
 %% Errors: `name_in_use', `invalid_name' (empty, or with a NUL),

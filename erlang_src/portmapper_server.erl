@@ -105,6 +105,9 @@ init([]) ->
             self() ! portmapper,
             {ok, #state{server = Server}};
         {error, Reason} ->
+            %% The one before was closed unasked, and there is no other to be had.
+            portmapper_log:cannot_start(Reason),
+            ok = end_application(1),
             {stop, {shutdown, Reason}}
     end.
 
@@ -127,7 +130,9 @@ handle_info(portmapper, #state{server = Server} = State) ->
     end,
     case [Peer || {killed, Peer} <- Notices] of
         [] -> follow(portmapper_nif:phase(Server), State);
-        [_Peer] -> end_application(State)
+        [_Peer] ->
+            ok = end_application(0),
+            {noreply, State}
     end;
 handle_info(_Message, State) ->
     {noreply, State}.
@@ -161,13 +166,13 @@ resume(#state{server = Server, resumed = Resumed} = State) ->
 %% application, ends with it; one that does other work goes on. This process is
 %% part of what is stopped, so another one does it. The server is let go of
 %% before, so that nobody takes its end for a defect.
-end_application(State) ->
+end_application(Status) ->
     ok = close(),
-    Started = proplists:get_value(started, application:info(), []),
     _ = spawn(fun() ->
+        Started = proplists:get_value(started, application:info(), []),
         case proplists:get_value(portmapper, Started) of
-            permanent -> init:stop(0);
+            permanent -> init:stop(Status);
             _ -> application:stop(portmapper)
         end
     end),
-    {noreply, State}.
+    ok.

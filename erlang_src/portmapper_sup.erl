@@ -12,8 +12,7 @@
 %% processes, so one that dies again and again does not end the application:
 %% it is restarted, but no faster than this.
 -define(PAUSE, 100).
-%% More than the pause allows (supervisors count whole seconds): this ends the
-%% application only if a child does not start at all.
+%% More than the pause allows (supervisors count whole seconds).
 -define(INTENSITY, 30).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.

@@ -9,6 +9,7 @@
     a_thread_that_panics_costs_nothing/1,
     a_storm_of_panics_keeps_the_vm_idle/1,
     registrations_wait_five_seconds_for_the_application/1,
+    an_application_that_finds_its_port_taken_ends/1,
     a_stop_leaves_nothing_behind/1
 ]).
 
@@ -21,6 +22,7 @@ all() ->
         a_thread_that_panics_costs_nothing,
         a_storm_of_panics_keeps_the_vm_idle,
         registrations_wait_five_seconds_for_the_application,
+        an_application_that_finds_its_port_taken_ends,
         a_stop_leaves_nothing_behind
     ].
 
@@ -85,6 +87,16 @@ registrations_wait_five_seconds_for_the_application(_Config) ->
     ok = testkit:call(Ended, application, set_env, [portmapper, port, EndedPort]),
     ok = testkit:call(Ended, application, start, [portmapper]),
     ?assertEqual([], testkit:names(EndedPort)).
+
+%% Restarted for nothing it would look alive for ever.
+an_application_that_finds_its_port_taken_ends(_Config) ->
+    {VM, _} = start_quietly(),
+    {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, TakenPort} = inet:port(Taken),
+    ok = testkit:call(VM, application, set_env, [portmapper, port, TakenPort]),
+    Server = testkit:call(VM, portmapper_server, own_server, []),
+    ok = testkit:call(VM, portmapper_nif, stop, [Server]),
+    wait_for_end(VM).
 
 a_stop_leaves_nothing_behind(_Config) ->
     {VM, Port} = testkit:start_portmapper(),
@@ -177,6 +189,9 @@ top_supervisor(VM) ->
 
 kill_application(VM, Pid) ->
     true = testkit:call(VM, erlang, exit, [Pid, kill]),
+    wait_for_end(VM).
+
+wait_for_end(VM) ->
     Running = fun() -> testkit:call(VM, application, which_applications, []) end,
     testkit:wait_until(fun() -> not lists:keymember(portmapper, 1, Running()) end).
 
