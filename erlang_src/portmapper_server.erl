@@ -46,6 +46,15 @@ kept() ->
         Server -> portmapper_nif:reference(Server)
     end.
 
+%% The same, even if it is closed already: by a KILL, maybe, which the notices
+%% tell.
+-spec hold() -> {ok, portmapper_nif:server()} | {error, term()}.
+hold() ->
+    case kept() of
+        undefined -> start();
+        Server -> {ok, Server}
+    end.
+
 -spec start() -> {ok, portmapper_nif:server()} | {error, term()}.
 start() ->
     case portmapper_nif:load() of
@@ -98,7 +107,7 @@ reconfigure(Changes) ->
 %% @private
 -spec init([]) -> {ok, #state{}} | {stop, term()}.
 init([]) ->
-    case open() of
+    case hold() of
         {ok, Server} ->
             _ = portmapper_nif:attach(Server),
             %% What happened while nobody listened.
@@ -144,8 +153,11 @@ follow(down, State) ->
 follow(closed, #state{server = Server} = State) ->
     case kept() of
         %% Nobody asked for that: a new process starts a new server.
-        Server -> {stop, server_closed, State};
-        _ -> {noreply, State}
+        Server ->
+            _ = persistent_term:erase(?MODULE),
+            {stop, server_closed, State};
+        _ ->
+            {noreply, State}
     end.
 
 resume(#state{server = Server, resumed = Resumed} = State) ->
@@ -168,11 +180,22 @@ resume(#state{server = Server, resumed = Resumed} = State) ->
 %% before, so that nobody takes its end for a defect.
 end_application(Status) ->
     ok = close(),
-    _ = spawn(fun() ->
-        Started = proplists:get_value(started, application:info(), []),
-        case proplists:get_value(portmapper, Started) of
-            permanent -> init:stop(Status);
-            _ -> application:stop(portmapper)
-        end
-    end),
+    _ = spawn(fun() -> end_started(Status) end),
     ok.
+
+-spec end_started(Status :: 0 | 1) -> ok | {error, term()}.
+end_started(Status) ->
+    Info = application:info(),
+    Started = proplists:get_value(portmapper, proplists:get_value(started, Info, [])),
+    case lists:keyfind(portmapper, 1, proplists:get_value(starting, Info, [])) of
+        _ when Started =:= permanent ->
+            init:stop(Status);
+        false ->
+            application:stop(portmapper);
+        {portmapper, permanent, _Type, _Starter} ->
+            init:stop(Status);
+        _Starting ->
+            %% It cannot be stopped before it is started.
+            timer:sleep(10),
+            end_started(Status)
+    end.

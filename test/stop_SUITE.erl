@@ -14,6 +14,7 @@
     kill_is_refused_while_nodes_are_registered/1,
     kill_is_granted_when_checking_is_relaxed/1,
     kill_is_no_crash_when_events_wait/1,
+    kill_is_not_lost_while_a_process_starts/1,
     every_function_tells_that_it_is_not_running/1
 ]).
 
@@ -121,6 +122,16 @@ kill_is_no_crash_when_events_wait(_Config) ->
     receive
         {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(shutdown, Reason)
     end,
+    ok = testkit:wait_until(fun is_stopped/0),
+    ?assert(is_free(Port)).
+
+%% As it is when the application has just begun to start.
+kill_is_not_lost_while_a_process_starts(_Config) ->
+    Port = start(#{}),
+    Process = whereis(portmapper_server),
+    ok = sys:suspend(Process),
+    ?assertEqual(<<"OK">>, testkit:request(Port, "k")),
+    true = exit(Process, kill),
     ok = testkit:wait_until(fun is_stopped/0),
     ?assert(is_free(Port)).
 
