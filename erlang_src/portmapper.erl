@@ -96,7 +96,11 @@
     addresses => all | [inet:ip_address() | string() | binary()],
     relaxed_command_check => boolean(),
     packet_timeout => 1..86400,
+    delay_accept => 0..86400,
+    delay_write => 0..86400,
+    remembered_names => 0..16#ffffffff,
     raise_file_limit => boolean(),
+    systemd => boolean(),
     log_level => default | logger:level() | all | none
 }.
 %% `port': 4369 by default; 0 lets the system choose. `addresses': `all' by
@@ -104,8 +108,14 @@
 %% allow STOP, and KILL while nodes are registered; `false' by default.
 %% `packet_timeout': seconds that a connection may be silent before its request
 %% is complete, or may leave its reply unread; 60 by default.
+%% `delay_accept', `delay_write': seconds that a connection waits before it is
+%% accepted, and a reply before it is sent, to have a test see a busy server; 0
+%% by default. `remembered_names': the number of names of gone nodes from which
+%% on a new name has the oldest forgotten; 1000 by default.
 %% `raise_file_limit': raise the soft limit of open files to the hard one;
-%% `false' by default, for a node that does nothing else. `log_level': log from
+%% `false' by default, for a node that does nothing else. `systemd': serve on the
+%% listening sockets that a service manager handed over to this VM; `false' by
+%% default. `log_level': log from
 %% this level on, whatever logger's own level is; `default' by default.
 
 -type config_error() ::
@@ -223,8 +233,8 @@ config() ->
 
 %% @doc Changes the configuration of the running port mapper; no node loses its
 %% registration. New addresses are bound before old ones close. A time-out
-%% holds for what begins to wait from now on. `raise_file_limit' takes effect
-%% at the start only.
+%% holds for what begins to wait from now on. `raise_file_limit',
+%% `remembered_names' and `systemd' take effect at the start only.
 %%
 %% ```
 %% portmapper:reconfigure(#{addresses => ["192.0.2.1"], packet_timeout => 10}).

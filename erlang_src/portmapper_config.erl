@@ -4,16 +4,35 @@
 
 -export([with_checked/1, change/2, current/1]).
 
-%% @doc Reads the configuration and passes it on to be checked and used.
--spec with_checked(fun((portmapper_nif:config()) -> {ok, Value} | {error, term()})) ->
-    {ok, Value} | {error, term()}.
+%% @doc Reads the configuration and passes it on to be checked and used, with
+%% the descriptors of listening sockets that were handed over to this VM.
+-spec with_checked(Use) -> {ok, Value} | {error, term()} when
+    Use :: fun((portmapper_nif:config(), [integer()]) -> {ok, Value} | {error, term()}).
 with_checked(Use) ->
     Application = maps:from_list(application:get_all_env(portmapper)),
     Own = maps:remove(included_applications, Application),
     Given = maps:merge(from_os_env(), Own),
-    case Use(to_native(Given)) of
+    case Use(to_native(Given), inherited(Given)) of
         {error, Reason} -> {error, name_source(Reason, Given, Own)};
         Ok -> Ok
+    end.
+
+%% The protocol of sd_listen_fds(3). A VM that serves something else too may have
+%% sockets that are not meant for the port mapper, so it has to be asked for.
+inherited(#{systemd := true}) ->
+    Count = os:getenv("LISTEN_FDS", "0"),
+    Mine = os:getenv("LISTEN_PID") =:= os:getpid(),
+    %% They are taken once: later the numbers may be those of something else.
+    [os:unsetenv(Name) || Name <- ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]],
+    [Descriptor || Mine, Descriptor <- lists:seq(3, 2 + count(Count))];
+inherited(_Config) ->
+    [].
+
+%% What is no number means none, as to sd_listen_fds(3).
+count(Text) ->
+    case string:to_integer(Text) of
+        {Count, ""} when Count > 0 -> Count;
+        _ -> 0
     end.
 
 %% @doc Changes some keys of a running server.

@@ -7,7 +7,7 @@
 
 -export([
     load/0,
-    start/1,
+    start/2,
     attach/1,
     reference/1,
     phase/1,
@@ -44,6 +44,7 @@
         address := inet:ip_address(), port := inet:port_number(), reason := binary()
     }}
     | {too_many_addresses, #{count := pos_integer()}}
+    | {not_listening, #{descriptor := integer()}}
     | {cannot_start_thread, #{reason := binary()}}.
 -type peer() :: portmapper:peer().
 -type notice() ::
@@ -78,9 +79,12 @@ priv_dir() ->
             Dir
     end.
 
-%% @doc Binds and serves. Nothing is bound after an error.
--spec start(config()) -> {ok, server()} | {error, config_error() | listen_error()}.
-start(_Config) ->
+%% @doc Serves on the listening sockets that have these descriptors in this
+%% process, which are the server's from then on; binds itself if there are none.
+%% Nothing is bound after an error.
+-spec start(config(), Descriptors :: [non_neg_integer()]) ->
+    {ok, server()} | {error, config_error() | listen_error()}.
+start(_Config, _Descriptors) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc Makes the caller the owner. When the owner ends and no other attaches

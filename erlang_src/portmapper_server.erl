@@ -59,7 +59,7 @@ hold() ->
 start() ->
     case portmapper_nif:load() of
         ok ->
-            case portmapper_config:with_checked(fun portmapper_nif:start/1) of
+            case portmapper_config:with_checked(fun portmapper_nif:start/2) of
                 {ok, Server} ->
                     persistent_term:put(?MODULE, Server),
                     portmapper_log:set_level(portmapper_nif:config(Server)),

@@ -31,6 +31,8 @@ error({cannot_bind, #{address := Ip, port := Port, reason := Reason}}) ->
     io_lib:format("cannot listen on ~ts: ~ts", [address({Ip, Port}), Reason]);
 error({too_many_addresses, #{count := Count}}) ->
     io_lib:format("~b addresses, expected at most 16, loopback addresses included", [Count]);
+error({not_listening, #{descriptor := Descriptor}}) ->
+    io_lib:format("descriptor ~b is not a TCP socket that listens", [Descriptor]);
 error({cannot_start_thread, #{reason := Reason}}) ->
     ["cannot start the server's thread: ", Reason];
 error({cannot_load_library, #{text := Text}}) ->

@@ -53,7 +53,11 @@ what_is_not_set_has_a_default(_Config) ->
         addresses => all,
         relaxed_command_check => false,
         packet_timeout => 60,
+        delay_accept => 0,
+        delay_write => 0,
+        remembered_names => 1000,
         raise_file_limit => false,
+        systemd => false,
         log_level => default
     },
     ?assertEqual(Defaults, start([], #{port => Port})),
@@ -128,6 +132,7 @@ wrong_values_are_told_as_text(_Config) ->
     Addresses = ", expected all, or a list of 1 to 16 IPv4 or IPv6 addresses",
     Boolean = ", expected true or false",
     Timeout = ", expected a whole number of seconds from 1 to 86400",
+    Delay = ", expected a whole number of seconds from 0 to 86400",
     Level = ", expected default, or a level of logger from debug to emergency, all or none",
     Seventeen = ["127.0.1." ++ integer_to_list(N) || N <- lists:seq(1, 17)],
     Wrong = [
@@ -146,11 +151,16 @@ wrong_values_are_told_as_text(_Config) ->
         {packet_timeout, infinity, "infinity" ++ Timeout},
         {packet_timeout, 86401, "86401" ++ Timeout},
         {raise_file_limit, 1, "1" ++ Boolean},
+        {systemd, nil, "nil" ++ Boolean},
+        {delay_accept, -1, "-1" ++ Delay},
+        {delay_write, 86401, "86401" ++ Delay},
+        {remembered_names, -1, "-1, expected an integer from 0 to 4294967295"},
         {log_level, verbose, "verbose" ++ Level},
         {log_level, <<"info">>, "<<\"info\">>" ++ Level},
         {prot, 4369,
             "4369, expected one of port, addresses, relaxed_command_check, "
-            "packet_timeout, raise_file_limit, log_level"}
+            "packet_timeout, delay_accept, delay_write, remembered_names, raise_file_limit, "
+            "systemd, log_level"}
     ],
     [
         ?assertEqual(atom_to_list(Key) ++ " is " ++ Text, error_text([], Config#{Key => Value}))

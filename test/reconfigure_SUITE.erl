@@ -40,7 +40,11 @@ config_is_what_is_in_force(Config) ->
         addresses => [{127, 0, 0, 1}],
         relaxed_command_check => false,
         packet_timeout => 60,
+        delay_accept => 0,
+        delay_write => 0,
+        remembered_names => 1000,
         raise_file_limit => false,
+        systemd => false,
         log_level => default
     },
     ?assertEqual(InForce, portmapper:config()),

@@ -65,17 +65,90 @@ impl Listing {
     /// Reads a whole reply to NAMES; `None` when it is not one.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (port, text) = bytes.split_first_chunk()?;
-        let nodes = std::str::from_utf8(text)
-            .ok()?
-            .split_inclusive('\n')
-            .map(|line| {
-                // A line without its end may have lost digits of the port.
-                let line = line.strip_suffix('\n')?.strip_prefix("name ")?;
-                let (name, port) = line.rsplit_once(" at port ")?;
-                Some((name.to_owned(), port.parse().ok()?))
-            })
-            .collect::<Option<_>>()?;
-        Some(Self { epmd_port: u32::from_be_bytes(*port), nodes })
+        let (epmd_port, lines) = lines(bytes, "\n")?;
+        let nodes = lines.map(|line| name_and_port(line?, "name ", " at port "));
+        Some(Self { epmd_port, nodes: nodes.collect::<Option<_>>()? })
     }
+}
+
+/// A reply to DUMP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump {
+    /// The port that the port mapper itself listens on.
+    pub epmd_port: u32,
+    /// Registered nodes, in the order of the reply.
+    pub active: Vec<DumpedName>,
+    /// Remembered names, in the order of the reply.
+    pub old: Vec<DumpedName>,
+}
+
+/// A line of a reply to DUMP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpedName {
+    /// The name.
+    pub name: String,
+    /// The port of the node.
+    pub port: u16,
+    /// The descriptor of its connection in the port mapper; negative for none.
+    pub descriptor: i32,
+}
+
+impl Dump {
+    /// Reads a whole reply to DUMP; `None` when it is not one.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (epmd_port, lines) = lines(bytes, "\n\0")?;
+        let mut dump = Self { epmd_port, active: Vec::new(), old: Vec::new() };
+        for line in lines {
+            let (rest, descriptor) = line?.rsplit_once(", fd = ")?;
+            let descriptor = descriptor.trim_end().parse().ok()?;
+            let active = name_and_port(rest, "active name     <", "> at port ");
+            let (names, (name, port)) = match active {
+                Some(found) => (&mut dump.active, found),
+                None => (&mut dump.old, name_and_port(rest, "old/unused name <", ">, port = ")?),
+            };
+            names.push(DumpedName { name, port, descriptor });
+        }
+        Some(dump)
+    }
+}
+
+/// A reply to INFO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The port that the port mapper itself listens on.
+    pub epmd_port: u32,
+    /// Keys and values, in the order of the reply. A key may come more than once.
+    pub facts: Vec<(String, String)>,
+}
+
+impl Facts {
+    /// Reads a whole reply to INFO; `None` when it is not one.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (epmd_port, lines) = lines(bytes, "\n")?;
+        let facts = lines.map(|line| {
+            let (key, value) = line?.split_once(' ')?;
+            Some((key.to_owned(), value.to_owned()))
+        });
+        Some(Self { epmd_port, facts: facts.collect::<Option<_>>()? })
+    }
+}
+
+/// The port that a listing starts with, and its lines without their ends;
+/// `None` for a line that has none, and so may have lost digits of a port.
+fn lines<'a>(
+    bytes: &'a [u8],
+    end: &'static str,
+) -> Option<(u32, impl Iterator<Item = Option<&'a str>>)> {
+    let (port, text) = bytes.split_first_chunk()?;
+    let text = std::str::from_utf8(text).ok()?;
+    let lines = text.split_inclusive(end).map(move |line| line.strip_suffix(end));
+    Some((u32::from_be_bytes(*port), lines))
+}
+
+/// Reads a name between `before` and `between`, and a port that ends the line.
+fn name_and_port(line: &str, before: &str, between: &str) -> Option<(String, u16)> {
+    let (name, port) = line.strip_prefix(before)?.rsplit_once(between)?;
+    Some((name.to_owned(), port.parse().ok()?))
 }

@@ -39,7 +39,7 @@ mod registry;
 mod reply;
 mod request;
 
-pub use client::{Listing, Response};
+pub use client::{Dump, DumpedName, Facts, Listing, Response};
 pub use event::{DownReason, Event};
 pub use frame::Framer;
 pub use name::{Glob, Name};
@@ -47,5 +47,5 @@ pub use node::{ConnId, Creation, Node, Owner, Registration, UnixMillis};
 pub use policy::{Policy, is_local};
 pub use refusal::Refusal;
 pub use registry::{Caller, Next, Outcome, Registry, Remembered};
-pub use reply::Reply;
+pub use reply::{Reply, push_fact};
 pub use request::{Alive2, Request};

@@ -34,10 +34,10 @@ pub const MAX_SURPLUS_BYTES: usize = 3 * MAX_NAME_BYTES;
 
 /// The number of remembered names from which on a new name makes the oldest
 /// be forgotten, so that one more can be seen (`MAX_UNREG_COUNT`).
-pub const MAX_REMEMBERED: usize = 1000;
+pub const MAX_REMEMBERED: u32 = 1000;
 
 /// The same when debugging (`DEBUG_MAX_UNREG_COUNT`).
-pub const DEBUG_MAX_REMEMBERED: usize = 5;
+pub const DEBUG_MAX_REMEMBERED: u32 = 5;
 
 /// Addresses that one port mapper may listen on (`MAX_LISTEN_SOCKETS`).
 pub const MAX_ADDRESSES: usize = 16;
@@ -65,6 +65,8 @@ pub mod tag {
     pub const NAMES: u8 = b'n';
     /// `EPMD_DUMP_REQ`
     pub const DUMP: u8 = b'd';
+    /// Ours alone: an EPMD that does not know it closes unanswered.
+    pub const INFO: u8 = b'i';
     /// `EPMD_KILL_REQ`
     pub const KILL: u8 = b'k';
     /// `EPMD_STOP_REQ`

@@ -18,7 +18,11 @@ impl Policy {
     #[must_use]
     pub const fn needs_local_peer(request: &Request<'_>) -> bool {
         match request {
-            Request::Alive2(_) | Request::Dump | Request::Kill | Request::Stop(_) => true,
+            Request::Alive2(_)
+            | Request::Dump
+            | Request::Info
+            | Request::Kill
+            | Request::Stop(_) => true,
             Request::PortPlease2(_) | Request::Names => false,
         }
     }
@@ -82,7 +86,7 @@ mod tests {
         for allowed in [Request::PortPlease2("n"), Request::Names] {
             assert_eq!(policy.permit(&allowed, false), Ok(()));
         }
-        for refused in [Request::Dump, Request::Kill, Request::Stop(b"n")] {
+        for refused in [Request::Dump, Request::Info, Request::Kill, Request::Stop(b"n")] {
             assert_eq!(policy.permit(&refused, false), Err(Refusal::NotLocal));
             assert_eq!(policy.permit(&refused, true), Ok(()));
         }

@@ -86,7 +86,7 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self::with_max_remembered(MAX_REMEMBERED)
+        Self::with_max_remembered(MAX_REMEMBERED as usize)
     }
 }
 
@@ -127,7 +127,7 @@ impl Registry {
     }
 
     /// Remembered names, longest gone first, as DUMP lists them.
-    pub fn remembered(&self) -> impl Iterator<Item = (&Name, &Remembered)> {
+    pub fn remembered(&self) -> impl ExactSizeIterator<Item = (&Name, &Remembered)> {
         self.remembered.iter()
     }
 
@@ -147,6 +147,7 @@ impl Registry {
             }
             Request::Names => Some(Reply::Names { epmd_port, registry: self }),
             Request::Dump => Some(Reply::Dump { epmd_port, registry: self }),
+            Request::Info => Some(Reply::Info { epmd_port, registry: self }),
             Request::Alive2(_) | Request::Kill | Request::Stop(_) => None,
         }
     }
@@ -165,7 +166,7 @@ impl Registry {
             }
             Request::Kill => Outcome::refuse(Reply::Kill(false), Refusal::NodesRegistered),
             Request::Stop(name) => self.apply_stop(name),
-            Request::PortPlease2(_) | Request::Names | Request::Dump => {
+            Request::PortPlease2(_) | Request::Names | Request::Dump | Request::Info => {
                 Outcome::close(self.answer(request, caller.epmd_port).unwrap_or(Reply::Nothing))
             }
         }

@@ -1,6 +1,8 @@
 //! The replies, as bytes. They borrow from the registry: a listing is written
 //! from it in one pass.
 
+use std::fmt::Display;
+
 use crate::limits::{REFUSED_CREATION, VERSION_WITH_WIDE_CREATION, tag};
 use crate::{Creation, Node, Registry};
 
@@ -30,6 +32,14 @@ pub enum Reply<'r> {
         /// The port that the port mapper itself listens on.
         epmd_port: u16,
         /// What to list.
+        registry: &'r Registry,
+    },
+    /// To INFO: the counts of the registry. Whoever serves appends what it
+    /// knows, each as [`push_fact`] does.
+    Info {
+        /// The port that the port mapper itself listens on.
+        epmd_port: u16,
+        /// What to count.
         registry: &'r Registry,
     },
     /// To KILL: whether the port mapper ends.
@@ -99,11 +109,22 @@ impl Reply<'_> {
                     out.extend(b" \n\0");
                 }
             }
+            Self::Info { epmd_port, registry } => {
+                out.extend(u32::from(epmd_port).to_be_bytes());
+                push_fact(out, "nodes", registry.len());
+                push_fact(out, "remembered", registry.remembered().len());
+            }
             Self::Kill(granted) => out.extend(if granted { b"OK" } else { b"NO" }),
             Self::Stop(true) => out.extend(b"STOPPED"),
             Self::Stop(false) => out.extend(b"NOEXIST"),
         }
     }
+}
+
+/// Appends a line of a reply to INFO: a key without spaces, and its value,
+/// which has no line end.
+pub fn push_fact(out: &mut Vec<u8>, key: &str, value: impl Display) {
+    out.extend(format!("{key} {value}\n").into_bytes());
 }
 
 /// Appends a number as decimal text, without the machinery of `write!`.

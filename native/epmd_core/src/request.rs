@@ -1,4 +1,5 @@
-//! The six requests, from bytes and to bytes.
+//! The requests, from bytes and to bytes: OTP's six, and INFO of our own
+//! (`docs/protocol.md`).
 
 use crate::limits::{LENGTH_BYTES, tag};
 use crate::{Name, Refusal, Registration};
@@ -14,6 +15,8 @@ pub enum Request<'a> {
     Names,
     /// List registered and remembered names with descriptors.
     Dump,
+    /// Tell about the port mapper itself.
+    Info,
     /// End the port mapper.
     Kill,
     /// Force a name out. No rule for names holds here: one that breaks them is
@@ -86,6 +89,7 @@ impl<'a> Request<'a> {
             }
             tag::NAMES => Ok(Self::Names),
             tag::DUMP => Ok(Self::Dump),
+            tag::INFO => Ok(Self::Info),
             tag::KILL => Ok(Self::Kill),
             tag::STOP if rest.is_empty() => Err(Refusal::Malformed),
             tag::STOP => Ok(Self::Stop(rest.split(|&byte| byte == 0).next().unwrap_or(rest))),
@@ -117,6 +121,7 @@ impl<'a> Request<'a> {
             }
             Self::Names => out.push(tag::NAMES),
             Self::Dump => out.push(tag::DUMP),
+            Self::Info => out.push(tag::INFO),
             Self::Kill => out.push(tag::KILL),
             Self::Stop(name) => {
                 out.push(tag::STOP);

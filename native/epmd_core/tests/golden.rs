@@ -3,11 +3,11 @@
 #![cfg(test)]
 
 use epmd_core::{
-    Alive2, Creation, DownReason, Framer, Listing, Name, Refusal, Registration, Reply, Request,
-    Response, UnixMillis,
+    Alive2, Creation, DownReason, Dump, DumpedName, Facts, Framer, Listing, Name, Refusal,
+    Registration, Reply, Request, Response, UnixMillis,
 };
 
-const REQUESTS: [(&[u8], Request<'_>); 7] = [
+const REQUESTS: [(&[u8], Request<'_>); 8] = [
     (
         b"\0\x0fx\x12\x34M\0\0\x06\0\x05\0\x02n1\0\0",
         Request::Alive2(Alive2 {
@@ -35,6 +35,7 @@ const REQUESTS: [(&[u8], Request<'_>); 7] = [
     (b"\0\x03zn1", Request::PortPlease2("n1")),
     (b"\0\x01n", Request::Names),
     (b"\0\x01d", Request::Dump),
+    (b"\0\x01i", Request::Info),
     (b"\0\x01k", Request::Kill),
     (b"\0\x03sn1", Request::Stop(b"n1")),
 ];
@@ -51,11 +52,12 @@ fn every_request_is_read_from_and_written_as_its_bytes() {
 #[test]
 fn bytes_behind_a_request_that_say_nothing_are_ignored() {
     let alive2 = [&REQUESTS[0].0[2..], b"surplus\0"].concat();
-    let table: [(&[u8], &Request<'_>); 7] = [
+    let table: [(&[u8], &Request<'_>); 8] = [
         (&alive2, &REQUESTS[0].1),
         (b"zn1\0", &Request::PortPlease2("n1")),
         (b"n\0\xff", &Request::Names),
         (b"d\0\xff", &Request::Dump),
+        (b"i\0\xff", &Request::Info),
         (b"kn1", &Request::Kill),
         (b"sn1\0n2\0", &Request::Stop(b"n1")),
         (b"s\0n1", &Request::Stop(b"")),
@@ -161,6 +163,35 @@ fn clients_read_listings_in_their_order() {
         let nodes = nodes.into_iter().map(|(name, port)| (name.to_owned(), port)).collect();
         let listing = Listing { epmd_port: 0x0001_1111, nodes };
         assert_eq!(Listing::decode(&[b"\0\x01\x11\x11", lines].concat()), Some(listing));
+    }
+}
+
+#[test]
+fn clients_read_dumps_of_active_and_old_names() {
+    let name = |name: &str, port, descriptor| DumpedName { name: name.into(), port, descriptor };
+    let wire = b"\0\0\x11\x11active name     <c\xc3\xb6> at port 65535, fd = 7\n\0\
+        active name     <vm> at port 1, fd = -1\n\0\
+        old/unused name <a>, port = 2>, port = 3, fd = 8 \n\0";
+    let dump = Dump {
+        epmd_port: 4369,
+        active: vec![name("cö", 65_535, 7), name("vm", 1, -1)],
+        old: vec![name("a>, port = 2", 3, 8)],
+    };
+    assert_eq!(Dump::decode(wire), Some(dump));
+    for end in [3, wire.len() - 1, wire.len() - 3] {
+        assert_eq!(Dump::decode(&wire[..end]), None, "up to {end}");
+    }
+}
+
+#[test]
+fn clients_read_facts_in_their_order() {
+    let wire = b"\0\0\x11\x11nodes 2\naddress 0.0.0.0:4369\naddress [::]:4369\n";
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let facts =
+        vec![pair("nodes", "2"), pair("address", "0.0.0.0:4369"), pair("address", "[::]:4369")];
+    assert_eq!(Facts::decode(wire), Some(Facts { epmd_port: 4369, facts }));
+    for end in [0, 3, wire.len() - 1] {
+        assert_eq!(Facts::decode(&wire[..end]), None, "up to {end}");
     }
 }
 

@@ -36,6 +36,7 @@ enum Op {
     Alive2(Vec<u8>, Registration),
     PortPlease2(Vec<u8>),
     Names,
+    Info,
     Dump,
     Kill {
         relaxed: bool,
@@ -55,6 +56,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (any_name(), registration()).prop_map(|(name, about)| Op::Alive2(name, about)),
         2 => good_name().prop_map(Op::PortPlease2),
         1 => Just(Op::Names),
+        1 => Just(Op::Info),
         1 => Just(Op::Dump),
         1 => any::<bool>().prop_map(|relaxed| Op::Kill { relaxed }),
         2 => any_name().prop_map(Op::Stop),
@@ -136,6 +138,7 @@ impl Pair {
                 self.ask(&Request::PortPlease2(str::from_utf8(name).unwrap()), false)
             }
             Op::Names => self.ask(&Request::Names, false),
+            Op::Info => self.ask(&Request::Info, false),
             Op::Dump => self.ask(&Request::Dump, false),
             Op::Kill { relaxed } => self.ask(&Request::Kill, *relaxed),
             Op::Stop(name) => self.ask(&Request::Stop(name), true),
@@ -283,6 +286,11 @@ impl Model {
                         format!("old/unused name <{name}>, port = {port}, fd = {descriptor} \n\0");
                     listing.extend(line.bytes());
                 }
+                close(&listing)
+            }
+            Request::Info => {
+                let counts = format!("nodes {}\nremembered {}\n", self.reg.len(), self.unreg.len());
+                listing.extend(counts.bytes());
                 close(&listing)
             }
             Request::Kill if !caller.relaxed && !self.reg.is_empty() => {

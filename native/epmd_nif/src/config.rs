@@ -85,12 +85,16 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 8] = [
+const WORDS: [&str; 12] = [
     "port",
     "addresses",
     "relaxed_command_check",
     "packet_timeout",
+    "delay_accept",
+    "delay_write",
+    "remembered_names",
     "raise_file_limit",
+    "systemd",
     "log_level",
     "all",
     "default",

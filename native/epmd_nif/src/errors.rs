@@ -31,6 +31,10 @@ pub(crate) fn listen(env: Env<'_>, error: ListenError) -> Term<'_> {
             let pairs = [(atoms::count(), count.encode(env))];
             tagged_map(env, atoms::too_many_addresses(), &pairs)
         }
+        ListenError::NotListening(descriptor) => {
+            let pairs = [(atoms::descriptor(), descriptor.encode(env))];
+            tagged_map(env, atoms::not_listening(), &pairs)
+        }
         ListenError::Thread(error) => {
             tagged_map(env, atoms::cannot_start_thread(), &[system_error(env, &error)])
         }

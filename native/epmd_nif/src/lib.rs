@@ -5,6 +5,7 @@
 
 mod config;
 mod errors;
+mod inherited;
 mod terms;
 
 use std::sync::Arc;
@@ -46,11 +47,20 @@ impl Resource for Handle {
 rustler::init!("portmapper_nif");
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn start<'a>(env: Env<'a>, config: Term<'a>) -> Result<ResourceArc<Handle>, Term<'a>> {
+fn start<'a>(
+    env: Env<'a>,
+    config: Term<'a>,
+    descriptors: Vec<i32>,
+) -> Result<ResourceArc<Handle>, Term<'a>> {
     let config = config::read(env, config)?;
     let owner = Owner::default();
     let wake = wake(owner.clone());
-    let server = Server::start(config, wake).map_err(|error| errors::listen(env, error))?;
+    let started = if descriptors.is_empty() {
+        Server::start(config, wake)
+    } else {
+        inherited::take(&descriptors).and_then(|sockets| Server::start_on(config, sockets, wake))
+    };
+    let server = started.map_err(|error| errors::listen(env, error))?;
     Ok(ResourceArc::new(Handle { server, owner }))
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod atoms {
         protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
         open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
-        elixir_struct = "__struct__",
+        descriptor, not_listening, elixir_struct = "__struct__",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES};
+use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES, MAX_REMEMBERED};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -20,9 +20,21 @@ pub struct Config {
     /// How long a connection may be silent before its request is complete, or
     /// may leave its reply unread.
     pub packet_timeout: PacketTimeout,
+    /// How long a connection waits before it is accepted. This and the next
+    /// have a test see a busy server.
+    pub delay_accept: Delay,
+    /// How long a reply waits before it is sent; other connections do not.
+    pub delay_write: Delay,
+    /// The number of remembered names of gone nodes from which on a new name
+    /// has the oldest forgotten.
+    pub remembered_names: u32,
     /// Raises the soft limit of open files to the hard one: for a VM that does
     /// nothing else.
     pub raise_file_limit: bool,
+    /// Speaks the service manager's protocol and takes the listening sockets
+    /// that it hands over. For Erlang alone, which reads the environment; the
+    /// server keeps it.
+    pub systemd: bool,
     /// What the application logs. For Erlang alone; the server keeps it.
     pub log_level: LogLevel,
 }
@@ -33,8 +45,12 @@ impl Default for Config {
             port: DEFAULT_PORT,
             addresses: Addresses::All,
             relaxed_command_check: false,
-            packet_timeout: PacketTimeout(DEFAULT_PACKET_TIMEOUT),
+            packet_timeout: Seconds(DEFAULT_PACKET_TIMEOUT),
+            delay_accept: Seconds(0),
+            delay_write: Seconds(0),
+            remembered_names: MAX_REMEMBERED,
             raise_file_limit: false,
+            systemd: false,
             log_level: LogLevel::Default,
         }
     }
@@ -47,8 +63,10 @@ impl Config {
         Some(match key {
             "port" => "an integer from 0 to 65535",
             "addresses" => "all, or a list of 1 to 16 IPv4 or IPv6 addresses",
-            "relaxed_command_check" | "raise_file_limit" => "true or false",
+            "relaxed_command_check" | "raise_file_limit" | "systemd" => "true or false",
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
+            "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
+            "remembered_names" => "an integer from 0 to 4294967295",
             "log_level" => "default, or a level of logger from debug to emergency, all or none",
             _ => return None,
         })
@@ -56,7 +74,19 @@ impl Config {
 
     /// Every key, for errors.
     pub const KEYS: &str = "one of port, addresses, relaxed_command_check, packet_timeout, \
-                            raise_file_limit, log_level";
+                            delay_accept, delay_write, remembered_names, raise_file_limit, \
+                            systemd, log_level";
+
+    /// The first key that differs and takes effect at the start only.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Option<&'static str> {
+        let fixed = [
+            ("raise_file_limit", self.raise_file_limit != other.raise_file_limit),
+            ("remembered_names", self.remembered_names != other.remembered_names),
+            ("systemd", self.systemd != other.systemd),
+        ];
+        fixed.into_iter().find_map(|(key, differs)| differs.then_some(key))
+    }
 }
 
 /// The addresses to listen on.
@@ -105,34 +135,40 @@ impl From<Addresses> for AddressesForm {
     }
 }
 
-/// Whole seconds, 1 to 86,400.
+/// How long a connection may be silent.
+pub type PacketTimeout = Seconds<1>;
+
+/// How long something is put off; 0 for not at all.
+pub type Delay = Seconds<0>;
+
+/// Whole seconds, from `MIN` to 86,400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-pub struct PacketTimeout(u32);
+pub struct Seconds<const MIN: u32>(u32);
 
-impl PacketTimeout {
-    /// The time-out as a duration.
+impl<const MIN: u32> Seconds<MIN> {
+    /// The time as a duration.
     #[must_use]
     pub const fn duration(self) -> Duration {
         Duration::from_secs(self.0 as u64)
     }
 }
 
-impl TryFrom<u32> for PacketTimeout {
+impl<const MIN: u32> TryFrom<u32> for Seconds<MIN> {
     type Error = ConfigError;
 
     fn try_from(seconds: u32) -> Result<Self, ConfigError> {
-        if (1..=86_400).contains(&seconds) {
+        if (MIN..=86_400).contains(&seconds) {
             Ok(Self(seconds))
         } else {
-            Err(ConfigError::PacketTimeout(seconds))
+            Err(ConfigError::Seconds { min: MIN, given: seconds })
         }
     }
 }
 
-impl From<PacketTimeout> for u32 {
-    fn from(timeout: PacketTimeout) -> Self {
-        timeout.0
+impl<const MIN: u32> From<Seconds<MIN>> for u32 {
+    fn from(seconds: Seconds<MIN>) -> Self {
+        seconds.0
     }
 }
 
@@ -143,9 +179,14 @@ pub enum ConfigError {
     /// A list of no addresses, or of too many.
     #[error("{0} addresses, expected 1 to 16")]
     AddressCount(usize),
-    /// A time-out of nothing or of more than a day.
-    #[error("{0} seconds, expected 1 to 86400")]
-    PacketTimeout(u32),
+    /// A time that is too short, or longer than a day.
+    #[error("{given} seconds, expected {min} to 86400")]
+    Seconds {
+        /// The shortest time.
+        min: u32,
+        /// What was given.
+        given: u32,
+    },
 }
 
 /// The levels of Erlang's `logger`, or its own default.

@@ -106,6 +106,7 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
     if reply.is_empty() {
         return;
     }
+    shared.delay_write().await;
     let sent = send(shared, &stream, &reply).await;
     if next == Next::Hold {
         match sent.and_then(|()| stream.into_std()) {

@@ -20,6 +20,7 @@
 mod config;
 mod connection;
 mod counters;
+mod info;
 mod listen;
 mod notices;
 mod platform;
@@ -28,7 +29,7 @@ mod server;
 mod session;
 mod shared;
 
-pub use config::{Addresses, Config, ConfigError, LogLevel, PacketTimeout};
+pub use config::{Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, Seconds};
 pub use counters::CounterValues;
 pub use listen::ListenError;
 pub use notices::Notice;

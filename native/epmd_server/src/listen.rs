@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
@@ -24,6 +25,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    fn new(address: SocketAddr, socket: TcpListener) -> Arc<Self> {
+        Arc::new(Self { address, socket, retire: Notify::new(), closed: Mutex::new(None) })
+    }
+
     /// Has the listener closed once it has accepted what is waiting. The other
     /// end of `closed` hangs up then.
     pub(crate) fn retire(&self, closed: mpsc::Sender<()>) {
@@ -62,6 +67,9 @@ pub enum ListenError {
     /// More addresses than one port mapper may have, loopback ones included.
     #[error("{0} addresses are more than 16, loopback addresses included")]
     TooManyAddresses(usize),
+    /// A socket that was handed over does not listen for TCP connections.
+    #[error("descriptor {0} is not a TCP socket that listens")]
+    NotListening(i32),
     /// The server's thread could not be started.
     #[error("cannot start the server's thread: {0}")]
     Thread(io::Error),
@@ -161,12 +169,7 @@ fn bind_all(
             Ok(socket) => {
                 let address = socket.local_addr().unwrap_or(address);
                 port = address.port();
-                bound.listeners.push(Arc::new(Listener {
-                    address,
-                    socket,
-                    retire: Notify::new(),
-                    closed: Mutex::new(None),
-                }));
+                bound.listeners.push(Listener::new(address, socket));
             }
             Err(error) if required || error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(ListenError::new(address, error));
@@ -197,6 +200,29 @@ fn bind_all(
         }
     }
     Ok(bound)
+}
+
+/// Takes sockets that listen already.
+pub(crate) fn adopt(sockets: Vec<TcpListener>) -> Result<Bound, ListenError> {
+    if sockets.len() > epmd_core::limits::MAX_ADDRESSES {
+        return Err(ListenError::TooManyAddresses(sockets.len()));
+    }
+    let adopted = sockets.into_iter().map(|socket| {
+        let address = listening_address(&socket);
+        let address = address.ok_or(ListenError::NotListening(socket.as_raw_fd()))?;
+        let prepared = socket.set_nonblocking(true);
+        prepared.map_err(|error| ListenError::CannotBind { address, error })?;
+        Ok(Listener::new(address, socket))
+    });
+    Ok(Bound { listeners: adopted.collect::<Result<_, ListenError>>()?, skipped: Vec::new() })
+}
+
+/// Where a socket listens, if it is one that does, for TCP.
+fn listening_address(socket: &TcpListener) -> Option<SocketAddr> {
+    let options = SockRef::from(socket);
+    let listens = options.is_listener().ok()? && options.r#type().ok()? == Type::STREAM;
+    // Any other family has no such address.
+    socket.local_addr().ok().filter(|_| listens)
 }
 
 /// Whether a listener for all addresses will serve what another one does. That

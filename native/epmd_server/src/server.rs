@@ -1,6 +1,6 @@
 //! The server as its owner sees it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
-use crate::listen::{self, ListenError, SkippedAddress};
+use crate::listen::{self, Bound, ListenError, SkippedAddress};
 use crate::notices::Notice;
 use crate::platform;
 use crate::runtime;
@@ -67,6 +67,29 @@ impl Server {
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let bound = listen::bind(&config.addresses, config.port, &[])?;
+        Self::start_bound(config, bound, wake_owner)
+    }
+
+    /// The same on sockets that listen already, handed over by whoever started
+    /// this process. Port and addresses of the configuration say where to
+    /// listen after a [change](Server::reconfigure) of theirs.
+    ///
+    /// # Errors
+    /// As [`Server::start`], and [`ListenError::NotListening`].
+    pub fn start_on(
+        config: Config,
+        sockets: Vec<TcpListener>,
+        wake_owner: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, ListenError> {
+        let bound = listen::adopt(sockets)?;
+        Self::start_bound(config, bound, wake_owner)
+    }
+
+    fn start_bound(
+        config: Config,
+        bound: Bound,
+        wake_owner: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, ListenError> {
         let raise_file_limit = config.raise_file_limit;
         let shared = Shared::new(config, bound.listeners, wake_owner);
         let shared = Arc::new(shared.map_err(ListenError::Thread)?);
@@ -232,8 +255,8 @@ impl Server {
             return Err(ReconfigureError::Closed);
         }
         let old = self.config();
-        if config.raise_file_limit != old.raise_file_limit {
-            return Err(ReconfigureError::NeedsRestart("raise_file_limit"));
+        if let Some(key) = config.needs_restart(&old) {
+            return Err(ReconfigureError::NeedsRestart(key));
         }
         if (config.port, &config.addresses) != (old.port, &old.addresses) {
             // Port 0 asks for any port: the one it has will do.

@@ -6,6 +6,7 @@ use epmd_core::{
     Caller, DownReason, Name, Next, Outcome, Owner, Policy, Refusal, Registry, Request, is_local,
 };
 
+use crate::info;
 use crate::platform::Held;
 use crate::shared::{Peer, Shared};
 
@@ -72,6 +73,7 @@ fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> bool {
             shared.counters.listings.add_one();
             shared.port()
         }
+        Request::Info => shared.port(),
         _ => 0,
     };
     let registry = shared.registry.read();
@@ -84,6 +86,10 @@ fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> bool {
         _ => {}
     }
     reply.encode(out);
+    drop(registry);
+    if *request == Request::Info {
+        info::push_facts(shared, out);
+    }
     true
 }
 

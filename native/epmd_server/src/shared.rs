@@ -79,7 +79,7 @@ impl Shared {
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            registry: RwLock::default(),
+            registry: RwLock::new(new_registry(&config)),
             config: RwLock::new(config),
             listeners: Mutex::new(listeners),
             held: Held::new()?,
@@ -111,6 +111,28 @@ impl Shared {
 
     pub(crate) fn packet_timeout(&self) -> Duration {
         self.config.read().packet_timeout.duration()
+    }
+
+    /// Waits as long as connections are to wait before they are accepted.
+    pub(crate) async fn delay_accept(&self) {
+        let delay = self.config.read().delay_accept.duration();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Whether replies are to wait before they are sent.
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    pub(crate) fn delays_replies(&self) -> bool {
+        !self.config.read().delay_write.duration().is_zero()
+    }
+
+    /// Waits as long as a reply is to wait before it is sent.
+    pub(crate) async fn delay_write(&self) {
+        let delay = self.config.read().delay_write.duration();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
     }
 
     /// Names a connection that was just accepted.
@@ -219,11 +241,15 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.listeners.lock().clear();
         self.held.clear();
-        *self.registry.write() = Registry::default();
+        *self.registry.write() = new_registry(&self.config.read());
         // It may be the reply to another KILL.
         *self.order.lock() = None;
         *self.phase.lock() = Phase::Closed;
     }
+}
+
+fn new_registry(config: &Config) -> Registry {
+    Registry::with_max_remembered(config.remembered_names as usize)
 }
 
 /// Where a connection comes from.

@@ -7,10 +7,10 @@ mod common;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::served::{Served, with_timeout};
+use common::served::{Served, local, with_timeout};
 use common::wait_until;
 use common::wire::{Client, End, NAMES, alive2, ask, found, port_please, register, v4};
-use epmd_server::Notice;
+use epmd_server::{Config, Delay, Notice};
 use socket2::{Domain, Socket, Type};
 
 /// A client that takes little before it reads.
@@ -124,4 +124,22 @@ fn a_peer_that_asks_and_leaves_is_counted() {
     client.reset();
     wait_until("it is given up", || server.counters().unread == 1);
     server.wait_for_open_connections(0);
+}
+
+#[test]
+fn a_busy_server_is_simulated_for_each_connection_by_itself() {
+    let delay = |seconds| Delay::try_from(seconds).unwrap();
+    let write = Served::with(Config { delay_write: delay(2), ..local() });
+    let accept = Served::with(Config { delay_accept: delay(2), ..local() });
+    for server in [write, accept] {
+        let begun = Instant::now();
+        let mut clients: Vec<_> = (0..20).map(|_| Client::connect(server.port())).collect();
+        clients.iter_mut().for_each(|client| client.send(NAMES));
+        for client in &mut clients {
+            assert_eq!(client.read_to_end().0.len(), 4);
+        }
+        let took = begun.elapsed().as_secs();
+        // C epmd sleeps anew before each, 40 seconds in all.
+        assert!((2..20).contains(&took), "{took} seconds");
+    }
 }

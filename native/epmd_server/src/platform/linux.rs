@@ -45,6 +45,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::
             ready = socket.readable() => ready?,
             () = listener.retire.notified() => break,
         };
+        shared.delay_accept().await;
         match accept_batch(&shared, &socket, &mut buffers) {
             Batch::Drained => {
                 ready.clear_ready();
@@ -127,6 +128,10 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
 /// Serves a connection as far as that goes without waiting. Whether it stays
 /// open tells the outcome.
 fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> bool {
+    if shared.delays_replies() {
+        connection::go_on(shared, socket.into(), peer, Received::default());
+        return true;
+    }
     let Buffers { request, reply } = buffers;
     let mut framer = Framer::default();
     let received = match recv(&socket, request.as_mut_slice(), RecvFlags::empty()) {

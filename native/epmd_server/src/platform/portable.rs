@@ -29,7 +29,10 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::
     let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
     loop {
         tokio::select! {
-            accepted = next(&shared, &socket) => serve(&shared, accepted).await,
+            accepted = next(&shared, &socket) => {
+                shared.delay_accept().await;
+                serve(&shared, accepted).await;
+            }
             () = listener.retire.notified() => break,
         }
     }

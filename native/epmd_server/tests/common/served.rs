@@ -1,12 +1,12 @@
 //! Servers that stop with the test.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use epmd_core::{Name, Registration};
-use epmd_server::{Addresses, Config, CounterValues, Notice, PacketTimeout, Server};
+use epmd_server::{Addresses, Config, CounterValues, ListenError, Notice, PacketTimeout, Server};
 
 use super::wait_until;
 
@@ -23,12 +23,23 @@ impl Served {
     }
 
     pub fn with(config: Config) -> Self {
+        Self::started(|wake| Server::start(config, wake))
+    }
+
+    /// On sockets that listen already.
+    pub fn on(config: Config, sockets: Vec<TcpListener>) -> Self {
+        Self::started(|wake| Server::start_on(config, sockets, wake))
+    }
+
+    fn started(
+        start: impl FnOnce(Box<dyn Fn() + Send + Sync>) -> Result<Server, ListenError>,
+    ) -> Self {
         let wakes = Arc::new(AtomicUsize::new(0));
         let woken = wakes.clone();
         let wake = Box::new(move || {
             woken.fetch_add(1, Ordering::SeqCst);
         });
-        Self { server: Server::start(config, wake).unwrap(), wakes }
+        Self { server: start(wake).unwrap(), wakes }
     }
 
     pub fn port(&self) -> u16 {
@@ -121,5 +132,5 @@ pub fn with_timeout(seconds: u32) -> Config {
 
 /// Whether this host has the IPv6 loopback address.
 pub fn has_ipv6() -> bool {
-    std::net::TcpListener::bind("[::1]:0").is_ok()
+    TcpListener::bind("[::1]:0").is_ok()
 }

@@ -1,0 +1,29 @@
+//! Listening sockets that this process was started with.
+
+#![allow(unsafe_code, reason = "the numbers of descriptors are all that a process inherits")]
+
+use std::net::TcpListener;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+
+use epmd_server::ListenError;
+use rustix::io::{FdFlags, fcntl_setfd};
+
+/// Takes the descriptors of these numbers, which programs that the VM starts
+/// will not get.
+///
+/// # Errors
+/// [`ListenError::NotListening`] with the first that is not open.
+pub(crate) fn take(numbers: &[i32]) -> Result<Vec<TcpListener>, ListenError> {
+    for &number in numbers {
+        // SAFETY: it is used for one call, which fails if it is not open.
+        let descriptor = (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) });
+        let kept = descriptor.map(|descriptor| fcntl_setfd(descriptor, FdFlags::CLOEXEC));
+        if !matches!(kept, Some(Ok(()))) {
+            return Err(ListenError::NotListening(number));
+        }
+    }
+    // SAFETY: they are open. By the protocol of LISTEN_FDS they are this
+    // process's, and nobody else takes them: the caller forgets the numbers.
+    let take = |&number| TcpListener::from(unsafe { OwnedFd::from_raw_fd(number) });
+    Ok(numbers.iter().map(take).collect())
+}

@@ -1,0 +1,27 @@
+//! What the server tells of itself to a local client, in reply to INFO.
+
+use std::sync::atomic::Ordering;
+
+use epmd_core::push_fact;
+
+use crate::shared::Shared;
+
+/// Appends what the registry does not know. `docs/protocol.md` lists the keys.
+pub(crate) fn push_facts(shared: &Shared, out: &mut Vec<u8>) {
+    push_fact(out, "program", "portmapper");
+    push_fact(out, "version", env!("CARGO_PKG_VERSION"));
+    push_fact(out, "pid", std::process::id());
+    push_fact(out, "uptime_ms", shared.started.elapsed().as_millis());
+    for listener in shared.listeners.lock().iter() {
+        push_fact(out, "address", listener.address);
+    }
+    let waiting = shared.waiting.load(Ordering::Relaxed);
+    push_fact(out, "open_connections", shared.held.len() + waiting);
+    let counters = shared.counters.values();
+    for (name, count) in counters.named() {
+        push_fact(out, name, count);
+    }
+    for (reason, count) in counters.refused {
+        push_fact(out, &format!("refused_{}", reason.as_str()), count);
+    }
+}
