@@ -100,8 +100,10 @@
     delay_write => 0..86400,
     remembered_names => 0..16#ffffffff,
     raise_file_limit => boolean(),
+    trim_memory => boolean(),
     systemd => boolean(),
-    log_level => default | logger:level() | all | none
+    log_level => default | logger:level() | all | none,
+    debug => byte()
 }.
 %% `port': 4369 by default; 0 lets the system choose. `addresses': `all' by
 %% default; loopback addresses are added to a list. `relaxed_command_check':
@@ -113,10 +115,14 @@
 %% by default. `remembered_names': the number of names of gone nodes from which
 %% on a new name has the oldest forgotten; 1000 by default.
 %% `raise_file_limit': raise the soft limit of open files to the hard one;
-%% `false' by default, for a node that does nothing else. `systemd': serve on the
+%% `false' by default, for a node that does nothing else. `trim_memory': give memory
+%% that only the start needed back to the system; `false' by default, likewise.
+%% `systemd': serve on the
 %% listening sockets that a service manager handed over to this VM; `false' by
 %% default. `log_level': log from
 %% this level on, whatever logger's own level is; `default' by default.
+%% `debug': log at level `debug' what peers ask (1), also their connections (2),
+%% also the bytes of requests (3); 0 by default.
 
 -type config_error() ::
     {bad_config, #{key := term(), value := term(), expected := binary()}}.
@@ -234,7 +240,7 @@ config() ->
 %% @doc Changes the configuration of the running port mapper; no node loses its
 %% registration. New addresses are bound before old ones close. A time-out
 %% holds for what begins to wait from now on. `raise_file_limit',
-%% `remembered_names' and `systemd' take effect at the start only.
+%% `remembered_names', `trim_memory' and `systemd' take effect at the start only.
 %%
 %% ```
 %% portmapper:reconfigure(#{addresses => ["192.0.2.1"], packet_timeout => 10}).

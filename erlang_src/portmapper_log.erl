@@ -1,5 +1,5 @@
-%% @doc What happens, as log events: joins and leaves at `info', refusals at
-%% `notice' with the peer, defects at `error'.
+%% @doc What happens, as log events: what is asked at `debug', joins and leaves at
+%% `info', refusals at `notice' with the peer, defects at `error'.
 -module(portmapper_log).
 
 -include_lib("kernel/include/logger.hrl").
@@ -42,6 +42,15 @@ notice({up, Name, Port, Creation, Peer}) ->
     );
 notice({down, Name, Creation, Reason}) ->
     ?LOG_INFO("node ~ts is down: creation ~b, ~ts", [Name, Creation, down(Reason)]);
+notice({connected, Peer}) ->
+    ?LOG_DEBUG("~ts has connected", [peer(Peer)]);
+notice({asked, Peer, Request, undefined}) ->
+    ?LOG_DEBUG("~ts asks ~ts", [peer(Peer), Request]);
+notice({asked, Peer, Request, Name}) ->
+    ?LOG_DEBUG("~ts asks ~ts ~ts", [peer(Peer), Request, Name]);
+notice({received, Peer, Body}) ->
+    Hex = [io_lib:format(" ~2.16.0b", [Byte]) || <<Byte>> <= Body],
+    ?LOG_DEBUG("~ts sent ~b bytes:~s", [peer(Peer), byte_size(Body), Hex]);
 notice({refused, Peer, Reason, undefined}) ->
     ?LOG_NOTICE("refused ~ts: ~ts", [peer(Peer), refused(Reason)]);
 notice({refused, Peer, Reason, Name}) ->

@@ -12,6 +12,7 @@
     reference/1,
     phase/1,
     resume/1,
+    trim_memory/0,
     stop/1,
     panic_thread/1,
     take_notices/2,
@@ -50,6 +51,9 @@
 -type notice() ::
     {up, Name :: binary(), inet:port_number(), portmapper:creation(), peer() | vm}
     | {down, Name :: binary(), portmapper:creation(), Reason :: atom()}
+    | {connected, peer()}
+    | {asked, peer(), Request :: binary(), Name :: binary() | undefined}
+    | {received, peer(), Body :: binary()}
     | {refused, peer(), Reason :: atom(), Name :: binary() | undefined}
     | {timed_out, peer()}
     | {panicked, peer()}
@@ -109,6 +113,11 @@ phase(_Server) ->
 %% Still `down' if there is no thread to be had.
 -spec resume(server()) -> phase().
 resume(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc Gives memory that the C library keeps for later back to the system.
+-spec trim_memory() -> ok.
+trim_memory() ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc Closes every socket, and waits for that.

@@ -14,6 +14,8 @@
 %% Milliseconds between two replacements of the server's thread at the least:
 %% a thread that dies at once, every time, must not keep a core busy.
 -define(RESUME_INTERVAL, 100).
+%% Milliseconds after which a VM that was started for this has started.
+-define(TRIM_AFTER, 1000).
 
 -record(state, {
     server :: portmapper_nif:server(),
@@ -112,6 +114,7 @@ init([]) ->
             _ = portmapper_nif:attach(Server),
             %% What happened while nobody listened.
             self() ! portmapper,
+            ok = trim_later(portmapper_nif:config(Server)),
             {ok, #state{server = Server}};
         {error, Reason} ->
             %% The one before was closed unasked, and there is no other to be had.
@@ -119,6 +122,12 @@ init([]) ->
             ok = end_application(1),
             {stop, {shutdown, Reason}}
     end.
+
+trim_later(#{trim_memory := true}) ->
+    _ = erlang:send_after(?TRIM_AFTER, self(), trim_memory),
+    ok;
+trim_later(_Config) ->
+    ok.
 
 %% @private
 handle_call({reconfigure, Changes}, _From, #state{server = Server} = State) ->
@@ -143,6 +152,9 @@ handle_info(portmapper, #state{server = Server} = State) ->
             ok = end_application(0),
             {noreply, State}
     end;
+handle_info(trim_memory, State) ->
+    ok = portmapper_nif:trim_memory(),
+    {noreply, State, hibernate};
 handle_info(_Message, State) ->
     {noreply, State}.
 

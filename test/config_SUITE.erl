@@ -57,8 +57,10 @@ what_is_not_set_has_a_default(_Config) ->
         delay_write => 0,
         remembered_names => 1000,
         raise_file_limit => false,
+        trim_memory => false,
         systemd => false,
-        log_level => default
+        log_level => default,
+        debug => 0
     },
     ?assertEqual(Defaults, start([], #{port => Port})),
     #{addresses := [{{0, 0, 0, 0}, Port} | _]} = portmapper:info(),
@@ -151,6 +153,8 @@ wrong_values_are_told_as_text(_Config) ->
         {packet_timeout, infinity, "infinity" ++ Timeout},
         {packet_timeout, 86401, "86401" ++ Timeout},
         {raise_file_limit, 1, "1" ++ Boolean},
+        {trim_memory, 1, "1" ++ Boolean},
+        {debug, 256, "256, expected an integer from 0 to 255"},
         {systemd, nil, "nil" ++ Boolean},
         {delay_accept, -1, "-1" ++ Delay},
         {delay_write, 86401, "86401" ++ Delay},
@@ -160,7 +164,7 @@ wrong_values_are_told_as_text(_Config) ->
         {prot, 4369,
             "4369, expected one of port, addresses, relaxed_command_check, "
             "packet_timeout, delay_accept, delay_write, remembered_names, raise_file_limit, "
-            "systemd, log_level"}
+            "trim_memory, systemd, log_level, debug"}
     ],
     [
         ?assertEqual(atom_to_list(Key) ++ " is " ++ Text, error_text([], Config#{Key => Value}))

@@ -44,8 +44,10 @@ config_is_what_is_in_force(Config) ->
         delay_write => 0,
         remembered_names => 1000,
         raise_file_limit => false,
+        trim_memory => false,
         systemd => false,
-        log_level => default
+        log_level => default,
+        debug => 0
     },
     ?assertEqual(InForce, portmapper:config()),
     ?assertEqual(ok, portmapper:reconfigure(#{})),

@@ -97,6 +97,30 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// What the protocol calls it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Alive2(_) => "ALIVE2",
+            Self::PortPlease2(_) => "PORT_PLEASE2",
+            Self::Names => "NAMES",
+            Self::Dump => "DUMP",
+            Self::Info => "INFO",
+            Self::Kill => "KILL",
+            Self::Stop(_) => "STOP",
+        }
+    }
+
+    /// The name that it is about, if it is about one, unchecked.
+    #[must_use]
+    pub const fn name(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Alive2(Alive2 { name, .. }) | Self::Stop(name) => Some(name),
+            Self::PortPlease2(name) => Some(name.as_bytes()),
+            Self::Names | Self::Dump | Self::Info | Self::Kill => None,
+        }
+    }
+
     /// Writes the request as it goes over the wire, length field included.
     /// Its parts are taken as they are: what is too long for its length field
     /// makes a broken request.

@@ -85,7 +85,7 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 12] = [
+const WORDS: [&str; 14] = [
     "port",
     "addresses",
     "relaxed_command_check",
@@ -94,7 +94,9 @@ const WORDS: [&str; 12] = [
     "delay_write",
     "remembered_names",
     "raise_file_limit",
+    "trim_memory",
     "systemd",
+    "debug",
     "log_level",
     "all",
     "default",

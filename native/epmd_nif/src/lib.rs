@@ -5,7 +5,7 @@
 
 mod config;
 mod errors;
-mod inherited;
+mod system;
 mod terms;
 
 use std::sync::Arc;
@@ -58,7 +58,8 @@ fn start<'a>(
     let started = if descriptors.is_empty() {
         Server::start(config, wake)
     } else {
-        inherited::take(&descriptors).and_then(|sockets| Server::start_on(config, sockets, wake))
+        let sockets = system::take_descriptors(&descriptors);
+        sockets.and_then(|sockets| Server::start_on(config, sockets, wake))
     };
     let server = started.map_err(|error| errors::listen(env, error))?;
     Ok(ResourceArc::new(Handle { server, owner }))
@@ -108,6 +109,12 @@ fn resume(handle: ResourceArc<Handle>) -> Atom {
     // Without success the phase is still `down`, and the caller tries again.
     let _ = handle.server.resume();
     phase_atom(handle.server.phase())
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn trim_memory() -> Atom {
+    system::trim_memory();
+    ok()
 }
 
 #[rustler::nif(schedule = "DirtyIo")]

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use epmd_core::{Event, Node, Refusal};
+use epmd_core::{Event, Name, Node, Refusal};
 use epmd_server::{CounterValues, Info, Notice};
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, Term};
@@ -17,7 +17,7 @@ pub(crate) mod atoms {
         protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
         open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
-        descriptor, not_listening, elixir_struct = "__struct__",
+        descriptor, not_listening, connected, asked, received, elixir_struct = "__struct__",
     }
 }
 
@@ -122,6 +122,10 @@ fn counters<'a>(env: Env<'a>, counters: &CounterValues) -> Term<'a> {
     map(env, &pairs)
 }
 
+fn optional<'a>(env: Env<'a>, name: Option<&Name>) -> Term<'a> {
+    name.map_or_else(|| atoms::undefined().to_term(env), |name| text(env, name.as_str()))
+}
+
 pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
     let from = |address: &SocketAddr| socket_address(env, *address);
     match notice {
@@ -133,11 +137,16 @@ pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
             let reason = atom(env, reason.as_str());
             (atoms::down(), text(env, name.as_str()), creation.get(), reason).encode(env)
         }
+        Notice::Connected { peer } => (atoms::connected(), from(peer)).encode(env),
+        Notice::Asked { peer, request, name } => {
+            let request = text(env, request);
+            (atoms::asked(), from(peer), request, optional(env, name.as_ref())).encode(env)
+        }
+        Notice::Received { peer, body } => {
+            (atoms::received(), from(peer), binary(env, body)).encode(env)
+        }
         Notice::Refused { peer, reason, name } => {
-            let name = match name {
-                Some(name) => text(env, name.as_str()),
-                None => atoms::undefined().to_term(env),
-            };
+            let name = optional(env, name.as_ref());
             (atoms::refused(), from(peer), refusal(env, *reason), name).encode(env)
         }
         Notice::TimedOut { peer } => (atoms::timed_out(), from(peer)).encode(env),

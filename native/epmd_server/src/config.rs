@@ -31,12 +31,17 @@ pub struct Config {
     /// Raises the soft limit of open files to the hard one: for a VM that does
     /// nothing else.
     pub raise_file_limit: bool,
+    /// Gives memory that only the start needed back to the system. For Erlang
+    /// alone, as the next ones; the server keeps them.
+    pub trim_memory: bool,
     /// Speaks the service manager's protocol and takes the listening sockets
-    /// that it hands over. For Erlang alone, which reads the environment; the
-    /// server keeps it.
+    /// that it hands over.
     pub systemd: bool,
-    /// What the application logs. For Erlang alone; the server keeps it.
+    /// What the application logs.
     pub log_level: LogLevel,
+    /// How much is told of what peers do: 1 requests, 2 also connections, 3 also
+    /// the bytes of requests.
+    pub debug: u8,
 }
 
 impl Default for Config {
@@ -50,8 +55,10 @@ impl Default for Config {
             delay_write: Seconds(0),
             remembered_names: MAX_REMEMBERED,
             raise_file_limit: false,
+            trim_memory: false,
             systemd: false,
             log_level: LogLevel::Default,
+            debug: 0,
         }
     }
 }
@@ -63,10 +70,13 @@ impl Config {
         Some(match key {
             "port" => "an integer from 0 to 65535",
             "addresses" => "all, or a list of 1 to 16 IPv4 or IPv6 addresses",
-            "relaxed_command_check" | "raise_file_limit" | "systemd" => "true or false",
+            "relaxed_command_check" | "raise_file_limit" | "trim_memory" | "systemd" => {
+                "true or false"
+            }
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
             "remembered_names" => "an integer from 0 to 4294967295",
+            "debug" => "an integer from 0 to 255",
             "log_level" => "default, or a level of logger from debug to emergency, all or none",
             _ => return None,
         })
@@ -75,7 +85,7 @@ impl Config {
     /// Every key, for errors.
     pub const KEYS: &str = "one of port, addresses, relaxed_command_check, packet_timeout, \
                             delay_accept, delay_write, remembered_names, raise_file_limit, \
-                            systemd, log_level";
+                            trim_memory, systemd, log_level, debug";
 
     /// The first key that differs and takes effect at the start only.
     #[must_use]
@@ -83,6 +93,7 @@ impl Config {
         let fixed = [
             ("raise_file_limit", self.raise_file_limit != other.raise_file_limit),
             ("remembered_names", self.remembered_names != other.remembered_names),
+            ("trim_memory", self.trim_memory != other.trim_memory),
             ("systemd", self.systemd != other.systemd),
         ];
         fixed.into_iter().find_map(|(key, differs)| differs.then_some(key))

@@ -31,8 +31,8 @@ mod shared;
 
 pub use config::{Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, Seconds};
 pub use counters::CounterValues;
-pub use listen::ListenError;
+pub use listen::{ListenError, Listening, SkippedAddress, listen_for};
 pub use notices::Notice;
-pub use platform::PortHolder;
+pub use platform::{PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
 pub use shared::Phase;

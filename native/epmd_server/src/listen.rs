@@ -10,8 +10,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::Addresses;
 use crate::platform::{self, PortHolder};
+use crate::{Addresses, Config};
 
 /// A listening socket. It closes when the last reference goes.
 #[derive(Debug)]
@@ -39,9 +39,31 @@ impl Listener {
 
 /// An address of the default ones that this host does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SkippedAddress {
-    pub(crate) address: SocketAddr,
-    pub(crate) error: String,
+pub struct SkippedAddress {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: String,
+}
+
+/// Sockets that listen, for [`Server::start_on`](crate::Server::start_on).
+#[derive(Debug)]
+pub struct Listening {
+    /// One for each address.
+    pub sockets: Vec<TcpListener>,
+    /// Addresses that are done without.
+    pub skipped: Vec<SkippedAddress>,
+}
+
+/// Listens where a server with this configuration would, for one that starts
+/// later, in another process maybe.
+///
+/// # Errors
+/// As [`Server::start`](crate::Server::start); nothing is bound then.
+pub fn listen_for(config: &Config) -> Result<Listening, ListenError> {
+    let Bound { listeners, skipped } = bind(&config.addresses, config.port, &[])?;
+    let sockets = listeners.into_iter().filter_map(Arc::into_inner);
+    Ok(Listening { sockets: sockets.map(|listener| listener.socket).collect(), skipped })
 }
 
 /// Why the server cannot listen.

@@ -13,6 +13,27 @@ use tokio::sync::Notify;
 pub enum Notice {
     /// A node went up or down.
     Node(Event),
+    /// A peer has connected. Told when debugging, as the next two.
+    Connected {
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// A peer has asked for something.
+    Asked {
+        /// Who.
+        peer: SocketAddr,
+        /// The request.
+        request: &'static str,
+        /// The name it is about, where it is a valid one.
+        name: Option<Name>,
+    },
+    /// A whole request has come.
+    Received {
+        /// From whom.
+        peer: SocketAddr,
+        /// Its bytes behind the length field.
+        body: Vec<u8>,
+    },
     /// A request was refused.
     Refused {
         /// Who asked.

@@ -7,6 +7,7 @@ use epmd_core::{
 };
 
 use crate::info;
+use crate::notices::Notice;
 use crate::platform::Held;
 use crate::shared::{Peer, Shared};
 
@@ -22,7 +23,13 @@ pub(crate) fn respond(
     connected_to: impl FnOnce() -> Option<IpAddr>,
     out: &mut Vec<u8>,
 ) -> Next {
-    let policy = Policy { relaxed: shared.config.read().relaxed_command_check };
+    let (policy, debug) = {
+        let config = shared.config.read();
+        (Policy { relaxed: config.relaxed_command_check }, config.debug)
+    };
+    if debug >= 3 {
+        shared.notices.push(Notice::Received { peer: peer.address, body: body.to_vec() });
+    }
     let permitted = Request::decode(body).and_then(|request| {
         let local =
             !Policy::needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
@@ -35,6 +42,10 @@ pub(crate) fn respond(
             return Next::Close;
         }
     };
+    if debug >= 1 {
+        let (name, request) = (name_of(&request), request.as_str());
+        shared.notices.push(Notice::Asked { peer: peer.address, request, name });
+    }
     if answer(shared, &request, out) {
         return Next::Close;
     }
@@ -112,10 +123,7 @@ fn make_way(shared: &Shared, registry: &mut Registry, request: &Request<'_>) {
 }
 
 fn name_of(request: &Request<'_>) -> Option<Name> {
-    match request {
-        Request::Alive2(alive) => Name::new(alive.name).ok(),
-        _ => None,
-    }
+    request.name().and_then(|name| Name::new(name).ok())
 }
 
 /// The stream ended before the request was complete.

@@ -113,6 +113,13 @@ impl Shared {
         self.config.read().packet_timeout.duration()
     }
 
+    /// Tells of a connection that was just accepted, when debugging.
+    pub(crate) fn tell_connected(&self, peer: Peer) {
+        if self.config.read().debug >= 2 {
+            self.notices.push(Notice::Connected { peer: peer.address });
+        }
+    }
+
     /// Waits as long as connections are to wait before they are accepted.
     pub(crate) async fn delay_accept(&self) {
         let delay = self.config.read().delay_accept.duration();

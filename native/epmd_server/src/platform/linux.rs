@@ -105,6 +105,7 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
                     continue;
                 };
                 let peer = Peer::new(conn, address);
+                shared.tell_connected(peer);
                 let served = AssertUnwindSafe(|| serve(shared, socket, peer, buffers));
                 let stays = catch_unwind(served).unwrap_or_else(|_| {
                     connection::panicked(shared, peer);

@@ -22,11 +22,12 @@ pub(crate) use portable::{Held, accept};
 #[cfg(target_os = "linux")]
 mod port_holder;
 #[cfg(target_os = "linux")]
-pub(crate) use port_holder::port_holder;
+pub use port_holder::port_holder;
 
 /// Only Linux tells.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn port_holder(_address: std::net::SocketAddr) -> Option<PortHolder> {
+#[must_use]
+pub fn port_holder(_address: std::net::SocketAddr) -> Option<PortHolder> {
     None
 }
 

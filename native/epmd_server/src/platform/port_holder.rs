@@ -9,7 +9,8 @@ use super::PortHolder;
 
 /// The process whose socket keeps `address` from being bound, as far as this
 /// user may know. Mostly it listens; else it is a connection from that port.
-pub(crate) fn port_holder(address: SocketAddr) -> Option<PortHolder> {
+#[must_use]
+pub fn port_holder(address: SocketAddr) -> Option<PortHolder> {
     let entries: Vec<TcpNetEntry> = [procfs::net::tcp(), procfs::net::tcp6()]
         .into_iter()
         .flatten()

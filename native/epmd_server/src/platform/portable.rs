@@ -69,6 +69,7 @@ async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, SocketAddr
             let socket = unreserve(stream.into());
             let descriptor = socket.as_raw_fd();
             let peer = Peer::new(shared.connection(descriptor), address);
+            shared.tell_connected(peer);
             connection::go_on(shared, socket.into(), peer, Received::default());
             if is_reserved(descriptor) {
                 shared.out_of_descriptors().await;

@@ -1,6 +1,6 @@
-//! Listening sockets that this process was started with.
+//! What only the system's own calls can do.
 
-#![allow(unsafe_code, reason = "the numbers of descriptors are all that a process inherits")]
+#![allow(unsafe_code, reason = "inherited descriptors and the C library's heap have no safe form")]
 
 use std::net::TcpListener;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
@@ -8,12 +8,13 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use epmd_server::ListenError;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Takes the descriptors of these numbers, which programs that the VM starts
+/// Takes the listening sockets of these numbers, which this process was started
+/// with, which programs that the VM starts
 /// will not get.
 ///
 /// # Errors
 /// [`ListenError::NotListening`] with the first that is not open.
-pub(crate) fn take(numbers: &[i32]) -> Result<Vec<TcpListener>, ListenError> {
+pub(crate) fn take_descriptors(numbers: &[i32]) -> Result<Vec<TcpListener>, ListenError> {
     for &number in numbers {
         // SAFETY: it is used for one call, which fails if it is not open.
         let descriptor = (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) });
@@ -26,4 +27,13 @@ pub(crate) fn take(numbers: &[i32]) -> Result<Vec<TcpListener>, ListenError> {
     // process's, and nobody else takes them: the caller forgets the numbers.
     let take = |&number| TcpListener::from(unsafe { OwnedFd::from_raw_fd(number) });
     Ok(numbers.iter().map(take).collect())
+}
+
+/// Gives memory that the C library keeps for later back to the system.
+pub(crate) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the locks of the heap that it needs.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

@@ -1,0 +1,300 @@
+//! The command line and the environment, read into one value.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+
+use epmd_core::limits::DEBUG_MAX_REMEMBERED;
+use epmd_server::{Addresses, Config, Delay, PacketTimeout};
+use thiserror::Error;
+
+use crate::flags::{FLAGS, Flag, Kind};
+
+/// What the program is to do, and how.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) config: Config,
+    /// How often `-d` was given.
+    pub(crate) debug: u8,
+    pub(crate) json: bool,
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Start { daemon: bool, replace: bool },
+    Ask(Verb),
+    Help,
+    Version,
+}
+
+/// What a running port mapper is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Names,
+    Dump,
+    Kill,
+    Stop(String),
+    Started,
+    Lookup(String),
+    Match(String),
+    Info,
+}
+
+/// A command line that makes no sense, or a variable that has a wrong value.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(crate) enum UsageError {
+    #[error("there is no option {0}")]
+    Unknown(String),
+    #[error("{flag} needs a value: {value}")]
+    ValueMissing { flag: &'static str, value: &'static str },
+    #[error("{name} is \"{value}\", expected {expected}")]
+    WrongValue { name: &'static str, value: String, expected: &'static str },
+    #[error("{0} has to be the last option")]
+    NotLast(&'static str),
+    #[error("-json goes with -names, -dump, -lookup, -match and -info")]
+    NoJson,
+}
+
+impl Arguments {
+    /// Reads the words behind the program's name. Options win over the
+    /// variables that `variable` yields.
+    pub(crate) fn read(
+        words: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, UsageError> {
+        let mut arguments = Self {
+            config: Config::default(),
+            debug: 0,
+            json: false,
+            action: Action::Start { daemon: false, replace: false },
+        };
+        let mut given = Given::default();
+        let mut words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
+        while let Some(word) = words.next() {
+            let flag = FLAGS.iter().find(|flag| flag.names.contains(&word.as_str()));
+            let flag = flag.ok_or(UsageError::Unknown(word))?;
+            if let Some(verb) = given.verb
+                && flag.kind != Kind::Json
+            {
+                return Err(UsageError::NotLast(verb));
+            }
+            let value = match flag.value {
+                Some(value) => {
+                    words.next().ok_or(UsageError::ValueMissing { flag: flag.name(), value })?
+                }
+                None => String::new(),
+            };
+            arguments.take(flag, value, &mut given)?;
+        }
+        arguments.take_environment(variable, &given)?;
+        let prints = |verb: &Verb| !matches!(verb, Verb::Kill | Verb::Stop(_) | Verb::Started);
+        if arguments.json && !matches!(&arguments.action, Action::Ask(verb) if prints(verb)) {
+            return Err(UsageError::NoJson);
+        }
+        Ok(arguments)
+    }
+
+    fn take(
+        &mut self,
+        flag: &'static Flag,
+        value: String,
+        given: &mut Given,
+    ) -> Result<(), UsageError> {
+        let config = &mut self.config;
+        let name = flag.name();
+        match flag.kind {
+            Kind::Address => {
+                config.addresses = addresses(name, value)?;
+                given.addresses = true;
+            }
+            Kind::Port => {
+                config.port = port(name, value)?;
+                given.port = true;
+            }
+            Kind::Debug => {
+                self.debug = self.debug.saturating_add(1);
+                config.remembered_names = DEBUG_MAX_REMEMBERED;
+            }
+            Kind::RelaxedCommandCheck => config.relaxed_command_check = true,
+            Kind::Systemd => config.systemd = true,
+            Kind::PacketTimeout => config.packet_timeout = seconds::<PacketTimeout>(name, value)?,
+            Kind::DelayAccept => config.delay_accept = seconds::<Delay>(name, value)?,
+            Kind::DelayWrite => config.delay_write = seconds::<Delay>(name, value)?,
+            Kind::Daemon | Kind::Replace => {
+                if let Action::Start { daemon, replace } = &mut self.action {
+                    *daemon |= flag.kind == Kind::Daemon;
+                    *replace |= flag.kind == Kind::Replace;
+                }
+            }
+            Kind::Json => self.json = true,
+            Kind::Names => given.ask(self, name, Verb::Names),
+            Kind::Dump => given.ask(self, name, Verb::Dump),
+            Kind::Kill => given.ask(self, name, Verb::Kill),
+            Kind::Stop => given.ask(self, name, Verb::Stop(value)),
+            Kind::Started => given.ask(self, name, Verb::Started),
+            Kind::Lookup => given.ask(self, name, Verb::Lookup(value)),
+            Kind::Match => given.ask(self, name, Verb::Match(value)),
+            Kind::Info => given.ask(self, name, Verb::Info),
+            Kind::Help => self.action = Action::Help,
+            Kind::Version => self.action = Action::Version,
+            Kind::Exposure => {}
+        }
+        Ok(())
+    }
+
+    /// As in `epmd`; but a port that is none is an error, not 0.
+    fn take_environment(
+        &mut self,
+        variable: impl Fn(&str) -> Option<OsString>,
+        given: &Given,
+    ) -> Result<(), UsageError> {
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        if !given.addresses
+            && let Some(list) = text("ERL_EPMD_ADDRESS")
+        {
+            self.config.addresses = addresses("ERL_EPMD_ADDRESS", list)?;
+        }
+        if !given.port
+            && let Some(number) = text("ERL_EPMD_PORT").filter(|text| !text.is_empty())
+        {
+            self.config.port = port("ERL_EPMD_PORT", number)?;
+        }
+        // Any value switches it on, even an empty one.
+        self.config.relaxed_command_check |= text("ERL_EPMD_RELAXED_COMMAND_CHECK").is_some();
+        Ok(())
+    }
+}
+
+/// What the command line has said already.
+#[derive(Default)]
+struct Given {
+    addresses: bool,
+    port: bool,
+    verb: Option<&'static str>,
+}
+
+impl Given {
+    fn ask(&mut self, arguments: &mut Arguments, name: &'static str, verb: Verb) {
+        self.verb = Some(name);
+        arguments.action = Action::Ask(verb);
+    }
+}
+
+fn port(name: &'static str, value: String) -> Result<u16, UsageError> {
+    let port = value.trim().parse().ok().filter(|&port| port != 0);
+    let expected = "a port, from 1 to 65535";
+    port.ok_or(UsageError::WrongValue { name, value, expected })
+}
+
+fn seconds<T: TryFrom<u32>>(name: &'static str, value: String) -> Result<T, UsageError> {
+    let number = value.trim().parse().ok().filter(|&number| number != 0);
+    let expected = "a whole number of seconds, from 1 to 86400";
+    number.and_then(|number: u32| T::try_from(number).ok()).ok_or(UsageError::WrongValue {
+        name,
+        value,
+        expected,
+    })
+}
+
+/// A list of nothing means all addresses.
+fn addresses(name: &'static str, value: String) -> Result<Addresses, UsageError> {
+    let words = value.split([' ', ',']).filter(|word| !word.is_empty());
+    let list: Result<Vec<IpAddr>, _> = words.map(str::parse).collect();
+    match list {
+        Ok(list) if list.is_empty() => Ok(Addresses::All),
+        Ok(list) if list.len() <= epmd_core::limits::MAX_ADDRESSES => Ok(Addresses::List(list)),
+        _ => {
+            let expected = "a list of at most 16 IPv4 or IPv6 addresses, separated by commas";
+            Err(UsageError::WrongValue { name, value, expected })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use epmd_core::limits::DEFAULT_PORT;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, UsageError> {
+        read_with(line, &[])
+    }
+
+    fn read_with(line: &str, variables: &[(&str, &str)]) -> Result<Arguments, UsageError> {
+        let variable = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Arguments::read(line.split_whitespace().map(OsString::from), variable)
+    }
+
+    #[test]
+    fn without_options_it_starts_on_the_default_port_of_all_addresses() {
+        let arguments = read("").unwrap();
+        assert_eq!(arguments.config, Config::default());
+        assert_eq!(arguments.config.port, DEFAULT_PORT);
+        assert_eq!(arguments.action, Action::Start { daemon: false, replace: false });
+    }
+
+    #[test]
+    fn options_win_over_the_environment() {
+        let variables = [
+            ("ERL_EPMD_PORT", "5000"),
+            ("ERL_EPMD_ADDRESS", " 127.0.0.2,, ::1 "),
+            ("ERL_EPMD_RELAXED_COMMAND_CHECK", ""),
+        ];
+        let config = read_with("", &variables).unwrap().config;
+        let list = vec!["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()];
+        assert_eq!((config.port, config.addresses), (5000, Addresses::List(list)));
+        assert!(config.relaxed_command_check);
+        let config = read_with("-port 5001 -address ,", &variables).unwrap().config;
+        assert_eq!((config.port, config.addresses), (5001, Addresses::All));
+        // What an option replaces may be wrong.
+        assert!(read_with("-port 5001 -names", &[("ERL_EPMD_PORT", "abc")]).is_ok());
+        assert_eq!(read_with("", &[("ERL_EPMD_PORT", "")]).unwrap().config.port, DEFAULT_PORT);
+    }
+
+    #[test]
+    fn a_verb_is_the_last_option_but_for_json() {
+        assert_eq!(read("-port 5 -stop n1").unwrap().action, Action::Ask(Verb::Stop("n1".into())));
+        assert_eq!(read("-names -port 5").unwrap_err(), UsageError::NotLast("-names"));
+        assert_eq!(read("-names -dump").unwrap_err(), UsageError::NotLast("-names"));
+        for line in ["-json -names", "-names -json", "-d -lookup n1 -json"] {
+            assert!(read(line).unwrap().json, "{line}");
+        }
+        for line in ["-json", "-kill -json", "-json -stop n1", "-started -json", "-daemon -json"] {
+            assert_eq!(read(line).unwrap_err(), UsageError::NoJson, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (line, text) in [
+            ("-port 0", "-port is \"0\", expected a port, from 1 to 65535"),
+            ("-port x", "-port is \"x\", expected a port, from 1 to 65535"),
+            ("-port 65536", "-port is \"65536\", expected a port, from 1 to 65535"),
+            ("-port", "-port needs a value: No"),
+            ("-stop", "-stop needs a value: Name"),
+            ("names", "there is no option names"),
+            (
+                "-packet_timeout 0",
+                "-packet_timeout is \"0\", expected a whole number of seconds, from 1 to 86400",
+            ),
+            (
+                "-address 127.0.0.1,host",
+                "-address is \"127.0.0.1,host\", expected a list of at most 16 IPv4 or IPv6 \
+                 addresses, separated by commas",
+            ),
+        ] {
+            assert_eq!(read(line).unwrap_err().to_string(), text);
+        }
+        let error = read_with("", &[("ERL_EPMD_PORT", "abc")]).unwrap_err().to_string();
+        assert_eq!(error, "ERL_EPMD_PORT is \"abc\", expected a port, from 1 to 65535");
+    }
+
+    #[test]
+    fn debugging_has_levels_and_remembers_less() {
+        let arguments = read("-d -debug -d").unwrap();
+        assert_eq!((arguments.debug, arguments.config.remembered_names), (3, 5));
+    }
+}

@@ -1,0 +1,29 @@
+//! What only the system's own calls can do.
+
+#![allow(unsafe_code, reason = "fork and the disposition of signals have no safe form")]
+
+use std::io;
+
+use rustix::process::Pid;
+
+/// Which of two processes this is after a [`fork`].
+pub(crate) enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// Makes two processes of this one, which has a single thread.
+pub(crate) fn fork() -> io::Result<Fork> {
+    // SAFETY: there is no other thread whose locks the child could find held.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        // Positive in the parent.
+        pid => Ok(Pid::from_raw(pid).map_or(Fork::Child, Fork::Parent)),
+    }
+}
+
+/// Has this process, and what it executes, live on when its terminal goes.
+pub(crate) fn ignore_hangup() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}

@@ -1,0 +1,105 @@
+//! The listening sockets that the virtual machine is to serve on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use epmd_server::{Config, ListenError, PortHolder, SkippedAddress, listen_for};
+use thiserror::Error;
+
+use crate::client::{connect_to, names};
+
+/// Long enough for a port mapper that was just started and holds the port for a
+/// virtual machine that is not up yet.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) enum Sockets {
+    /// Bound by this process.
+    Bound(Vec<TcpListener>),
+    /// So many that a service manager has put in their place already.
+    Inherited(usize),
+}
+
+impl Sockets {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bound(sockets) => sockets.len(),
+            Self::Inherited(count) => *count,
+        }
+    }
+
+    /// Where a client on this host reaches them; unknown for those inherited.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Bound(sockets) => Some(reachable(sockets.first()?.local_addr().ok()?)),
+            Self::Inherited(_) => None,
+        }
+    }
+}
+
+/// Why there are no sockets to serve on.
+#[derive(Debug, Error)]
+pub(crate) enum SocketsError {
+    /// There is nothing to do.
+    #[error("an EPMD serves port {0} already")]
+    EpmdServes(u16),
+    #[error(
+        "cannot listen on {address}: the port is in use by {holder}, which does not answer as \
+         an EPMD"
+    )]
+    InUse { address: SocketAddr, holder: String },
+    #[error(transparent)]
+    Listen(ListenError),
+    #[error("systemd provides no sockets")]
+    NoneInherited,
+}
+
+/// Takes the sockets that a service manager hands over, else binds. Messages
+/// about addresses that the host does not have go to `warn`.
+pub(crate) fn open(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, SocketsError> {
+    match inherited() {
+        0 if config.systemd => Err(SocketsError::NoneInherited),
+        0 => bind(config, warn),
+        count => Ok(Sockets::Inherited(count)),
+    }
+}
+
+/// The protocol of sd_listen_fds(3).
+fn inherited() -> usize {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let mine = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| mine).map_or(0, |count| count as usize)
+}
+
+/// Binds the addresses of the configuration.
+pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, SocketsError> {
+    match listen_for(config) {
+        Ok(listening) => {
+            for SkippedAddress { address, error } in listening.skipped {
+                warn(&format!("does not listen on {address}: {error}"));
+            }
+            Ok(Sockets::Bound(listening.sockets))
+        }
+        Err(ListenError::InUse { address, holder }) => Err(in_use(address, holder)),
+        Err(error) => Err(SocketsError::Listen(error)),
+    }
+}
+
+fn in_use(address: SocketAddr, holder: Option<PortHolder>) -> SocketsError {
+    let at = reachable(address);
+    let answer = connect_to(at.ip(), at.port(), PATIENCE).and_then(names);
+    if answer.is_ok() {
+        return SocketsError::EpmdServes(address.port());
+    }
+    let holder = holder.map_or_else(|| "an unknown process".to_owned(), |one| one.to_string());
+    SocketsError::InUse { address, holder }
+}
+
+/// The address for all addresses is none to connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
