@@ -35,7 +35,7 @@ init_per_suite(Config) ->
     ok = remove(Directory),
     Project = filename:join(Directory, "guest"),
     Repository = filename:absname(filename:join(Directory, "portmapper.git")),
-    ok = make_repository(Repository),
+    ok = repository:make(Repository),
     ok = make_project(Project, Repository),
     [{directory, Directory}, {project, Project} | Config].
 
@@ -47,15 +47,6 @@ remove(Directory) ->
         ok -> ok;
         {error, enoent} -> ok
     end.
-
-make_repository(Repository) ->
-    ok = filelib:ensure_path(Repository),
-    Root = program:root(),
-    Git = ["git", "--git-dir", Repository, "--work-tree", Root],
-    Author = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=no"],
-    ok = run(["git", "init", "--quiet", "--bare", "--initial-branch=main", Repository], Root),
-    ok = run(Git ++ ["add", "--all"], Root),
-    run(Git ++ Author ++ ["commit", "--quiet", "--no-verify", "--message", "As it is"], Root).
 
 make_project(Project, Repository) ->
     Application = {application, guest, [
@@ -89,10 +80,6 @@ write(File, Text) ->
     ok = filelib:ensure_dir(File),
     ok = file:write_file(File, Text).
 
-run(Command, Directory) ->
-    {0, _} = testkit:run(Command, [{cd, Directory}, {env, program:environment([])}]),
-    ok.
-
 %% Compiles the project without a network, with more variables.
 compile(Project, Variables) ->
     Own = filename:join(Project, "rebar3"),
@@ -100,14 +87,10 @@ compile(Project, Variables) ->
         {"HEX_CDN", "http://127.0.0.1:9"},
         {"REBAR_CACHE_DIR", Own},
         {"REBAR_GLOBAL_CONFIG_DIR", Own},
-        {"CARGO_TARGET_DIR", target()}
+        {"CARGO_TARGET_DIR", repository:target()}
         | Variables
     ]),
     testkit:run(["rebar3", "compile"], [{cd, Project}, {env, Environment}]).
-
-%% Where the other crates are built already.
-target() ->
-    filename:join(program:root(), os:getenv("CARGO_TARGET_DIR", "target")).
 
 library(Project) ->
     filename:join([Project, "_build", "default", "lib", "portmapper", "priv", "portmapper_nif.so"]).

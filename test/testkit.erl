@@ -13,6 +13,7 @@
     epmd_port/1,
     connect/1,
     request/2,
+    receive_all/1,
     names/1,
     lookup/2,
     alive2/1, alive2/3,
@@ -155,9 +156,14 @@ connect(Port) ->
 request(Port, Body) ->
     Socket = connect(Port),
     ok = gen_tcp:send(Socket, [<<(iolist_size(Body)):16>>, Body]),
-    Reply = receive_all(Socket, <<>>),
+    Reply = receive_all(Socket),
     ok = gen_tcp:close(Socket),
     Reply.
+
+%% @doc What comes until the other side closes.
+-spec receive_all(gen_tcp:socket()) -> binary().
+receive_all(Socket) ->
+    receive_all(Socket, <<>>).
 
 receive_all(Socket, Received) ->
     case gen_tcp:recv(Socket, 0, ?DEADLINE) of
