@@ -1,0 +1,18 @@
+%% @doc Makes the VM a node, which registers with the port mapper in the VM.
+-module(switchboard_app).
+-behaviour(application).
+
+-export([start/2, stop/1]).
+
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+start(_Type, _Arguments) ->
+    {ok, Node} = application:get_env(node),
+    case net_kernel:start(Node, #{name_domain => longnames}) of
+        {ok, _Pid} -> switchboard_sup:start_link();
+        {error, _} = Error -> Error
+    end.
+
+-spec stop(term()) -> ok.
+stop(_State) ->
+    _ = net_kernel:stop(),
+    ok.
