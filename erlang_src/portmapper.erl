@@ -36,6 +36,7 @@
     peer/0,
     node_info/0,
     info/0,
+    exposure/0,
     options/0,
     config/0,
     config_error/0
@@ -68,18 +69,24 @@
 
 -type info() :: #{
     addresses := [peer()],
+    exposure := exposure(),
     uptime := non_neg_integer(),
     nodes := non_neg_integer(),
     open_connections := non_neg_integer(),
     counters := #{refused := #{atom() => non_neg_integer()}, atom() => term()}
 }.
-%% Addresses and port as bound, milliseconds since the start, registered nodes,
-%% open connections (registrations, and those that wait), and what was counted
-%% since the start: `accepted' connections, `answered' and `unanswered' requests,
-%% `registered' and `unregistered' nodes, `lookups_hit', `lookups_missed',
-%% `listings', `refused' by reason, connections that were `silent' (closed without a byte),
-%% `timed_out', `unread' (the reply was) or `panicked' (by a defect), and how
-%% often it was `out_of_descriptors'.
+%% Addresses and port as bound, what remote peers may ask for, milliseconds since
+%% the start, registered nodes, open connections (registrations, and those that
+%% wait), and what was counted since the start: `accepted' connections,
+%% `answered' and `unanswered' requests, `registered' and `unregistered' nodes,
+%% `lookups_hit', `lookups_missed', `listings', `refused' by reason, connections
+%% that were `silent' (closed without a byte), `timed_out', `unread' (the reply
+%% was) or `panicked' (by a defect), and how often it was `out_of_descriptors'.
+
+-type exposure() :: all | lookup | local.
+%% What peers on other hosts may ask for: `all' is to look names up and to list
+%% them; `lookup' to look up a name that they know; `local' nothing. What would
+%% change something is for peers on this host alone, whatever this says.
 
 -type options() :: #{
     type => byte(),
@@ -94,6 +101,7 @@
 -type config() :: #{
     port => inet:port_number(),
     addresses => all | [inet:ip_address() | string() | binary()],
+    exposure => exposure(),
     relaxed_command_check => boolean(),
     packet_timeout => 1..86400,
     delay_accept => 0..86400,
@@ -106,10 +114,12 @@
     debug => byte()
 }.
 %% `port': 4369 by default; 0 lets the system choose. `addresses': `all' by
-%% default; loopback addresses are added to a list. `relaxed_command_check':
-%% allow STOP, and KILL while nodes are registered; `false' by default.
-%% `packet_timeout': seconds that a connection may be silent before its request
-%% is complete, or may leave its reply unread; 60 by default.
+%% default; loopback addresses are added to a list. `exposure': `all' by default;
+%% with `local', all addresses are the loopback ones, and whoever comes from
+%% another host to any other that is listened on is refused unanswered.
+%% `relaxed_command_check': allow STOP, and KILL while nodes are registered;
+%% `false' by default. `packet_timeout': seconds that a connection may be silent
+%% before its request is complete, or may leave its reply unread; 60 by default.
 %% `delay_accept', `delay_write': seconds that a connection waits before it is
 %% accepted, and a reply before it is sent, to have a test see a busy server; 0
 %% by default. `remembered_names': the number of names of gone nodes from which

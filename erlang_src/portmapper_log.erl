@@ -18,9 +18,12 @@ cannot_start(Reason) ->
     ?LOG_ERROR("portmapper: ~ts", [portmapper_text:error(Reason)]).
 
 -spec listening(portmapper:info()) -> ok.
-listening(#{addresses := Addresses}) ->
+listening(#{addresses := Addresses, exposure := Exposure}) ->
     Texts = [portmapper_text:address(Address) || Address <- Addresses],
-    ?LOG_NOTICE("portmapper listens on ~ts", [lists:join(", ", Texts)]).
+    ?LOG_NOTICE("portmapper listens on ~ts~ts", [lists:join(", ", Texts), exposure(Exposure)]).
+
+exposure(all) -> "";
+exposure(Exposure) -> io_lib:format(" (exposure ~ts)", [Exposure]).
 
 -spec resumed(portmapper_nif:phase()) -> ok.
 resumed(down) ->

@@ -51,6 +51,7 @@ what_is_not_set_has_a_default(_Config) ->
     Defaults = #{
         port => Port,
         addresses => all,
+        exposure => all,
         relaxed_command_check => false,
         packet_timeout => 60,
         delay_accept => 0,
@@ -132,6 +133,7 @@ addresses_take_ipv6(_Config) ->
 wrong_values_are_told_as_text(_Config) ->
     Port = ", expected an integer from 0 to 65535",
     Addresses = ", expected all, or a list of 1 to 16 IPv4 or IPv6 addresses",
+    Exposure = ", expected all, lookup or local",
     Boolean = ", expected true or false",
     Timeout = ", expected a whole number of seconds from 1 to 86400",
     Delay = ", expected a whole number of seconds from 0 to 86400",
@@ -147,6 +149,8 @@ wrong_values_are_told_as_text(_Config) ->
         {addresses, [{1, 2, 3, 256}], "[{1,2,3,256}]" ++ Addresses},
         {addresses, ["::" | x], "[\"::\"|x]" ++ Addresses},
         {addresses, Seventeen, lists:flatten(io_lib:format("~0p", [Seventeen])) ++ Addresses},
+        {exposure, none, "none" ++ Exposure},
+        {exposure, "local", "\"local\"" ++ Exposure},
         {relaxed_command_check, yes, "yes" ++ Boolean},
         {relaxed_command_check, "true", "\"true\"" ++ Boolean},
         {packet_timeout, 0, "0" ++ Timeout},
@@ -162,7 +166,7 @@ wrong_values_are_told_as_text(_Config) ->
         {log_level, verbose, "verbose" ++ Level},
         {log_level, <<"info">>, "<<\"info\">>" ++ Level},
         {prot, 4369,
-            "4369, expected one of port, addresses, relaxed_command_check, "
+            "4369, expected one of port, addresses, exposure, relaxed_command_check, "
             "packet_timeout, delay_accept, delay_write, remembered_names, raise_file_limit, "
             "trim_memory, systemd, log_level, debug"}
     ],

@@ -38,6 +38,7 @@ config_is_what_is_in_force(Config) ->
     InForce = #{
         port => port(Config),
         addresses => [{127, 0, 0, 1}],
+        exposure => all,
         relaxed_command_check => false,
         packet_timeout => 60,
         delay_accept => 0,
@@ -55,6 +56,7 @@ config_is_what_is_in_force(Config) ->
     ?assertEqual(InForce, portmapper:config()),
     Changes = #{
         addresses => [<<"127.0.0.2">>, "127.0.0.3", {127, 0, 0, 4}],
+        exposure => lookup,
         relaxed_command_check => true,
         packet_timeout => 86400,
         log_level => none
@@ -167,6 +169,7 @@ wrong_values_are_named_and_change_nothing(_Config) ->
         {port, [-1, 65536, 1 bsl 100, "4369", 4369.0, undefined, [1 | 2], self()]},
         {addresses, ["127.0.0.1", [], ["localhost"], ["127.0.0.1", {1, 2, 3}], [all], none]},
         {addresses, [["::" | x], [[x | y]], [#{}], {127, 0, 0, 1}]},
+        {exposure, [none, "local", <<"local">>, true, 1, [local]]},
         {relaxed_command_check, [1, "true", undefined]},
         {packet_timeout, [0, 86401, -1, 1 bsl 70, 1.5, infinity]},
         {raise_file_limit, [1, nil]},

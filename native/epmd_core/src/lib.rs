@@ -44,7 +44,7 @@ pub use event::{DownReason, Event};
 pub use frame::Framer;
 pub use name::{Glob, Name};
 pub use node::{ConnId, Creation, Node, Owner, Registration, UnixMillis};
-pub use policy::{Policy, is_local};
+pub use policy::{Exposure, Policy, is_local};
 pub use refusal::Refusal;
 pub use registry::{Caller, Next, Outcome, Registry, Remembered};
 pub use reply::{Reply, push_fact};

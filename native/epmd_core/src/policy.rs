@@ -10,20 +10,55 @@ pub struct Policy {
     /// Allows STOP, and KILL while nodes are registered
     /// (`-relaxed_command_check`).
     pub relaxed: bool,
+    /// What remote peers may ask for (`exposure`).
+    pub exposure: Exposure,
+}
+
+/// What a peer on another host may ask for. Whoever is local may ask for
+/// everything that the rest of the [`Policy`] permits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Exposure {
+    /// To look names up and to list them, as C `epmd` has it.
+    #[default]
+    All,
+    /// To look up a name that it knows.
+    Lookup,
+    /// For nothing.
+    Local,
+}
+
+impl Exposure {
+    /// The word for it, for Erlang.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Lookup => "lookup",
+            Self::Local => "local",
+        }
+    }
 }
 
 impl Policy {
+    /// Whether a remote peer may ask for anything. Else it is refused without
+    /// waiting for its request.
+    #[must_use]
+    pub const fn serves_remote_peers(&self) -> bool {
+        !matches!(self.exposure, Exposure::Local)
+    }
+
     /// Whether a request needs a local peer at all. The shell asks this first
     /// where finding out about the peer costs a system call.
     #[must_use]
-    pub const fn needs_local_peer(request: &Request<'_>) -> bool {
+    pub const fn needs_local_peer(&self, request: &Request<'_>) -> bool {
         match request {
             Request::Alive2(_)
             | Request::Dump
             | Request::Info
             | Request::Kill
             | Request::Stop(_) => true,
-            Request::PortPlease2(_) | Request::Names => false,
+            Request::PortPlease2(_) => !self.serves_remote_peers(),
+            Request::Names => !matches!(self.exposure, Exposure::All),
         }
     }
 
@@ -32,7 +67,7 @@ impl Policy {
     /// # Errors
     /// [`Refusal::NotLocal`], [`Refusal::NotPermitted`].
     pub const fn permit(&self, request: &Request<'_>, local: bool) -> Result<(), Refusal> {
-        if Self::needs_local_peer(request) && !local {
+        if self.needs_local_peer(request) && !local {
             return Err(Refusal::NotLocal);
         }
         if matches!(request, Request::Stop(_)) && !self.relaxed {
@@ -55,6 +90,7 @@ pub fn is_local(peer: IpAddr, connected_to: impl FnOnce() -> Option<IpAddr>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Alive2;
 
     fn local(peer: &str, connected_to: &str) -> bool {
         is_local(peer.parse().unwrap(), || Some(connected_to.parse().unwrap()))
@@ -81,14 +117,35 @@ mod tests {
     }
 
     #[test]
-    fn remote_peers_may_look_up_and_list_but_not_change() {
-        let policy = Policy { relaxed: true };
-        for allowed in [Request::PortPlease2("n"), Request::Names] {
-            assert_eq!(policy.permit(&allowed, false), Ok(()));
-        }
-        for refused in [Request::Dump, Request::Info, Request::Kill, Request::Stop(b"n")] {
-            assert_eq!(policy.permit(&refused, false), Err(Refusal::NotLocal));
-            assert_eq!(policy.permit(&refused, true), Ok(()));
+    fn exposure_decides_what_remote_peers_may_ask_for() {
+        let requests = [
+            Request::PortPlease2("n"),
+            Request::Names,
+            Request::Dump,
+            Request::Info,
+            Request::Kill,
+            Request::Stop(b"n"),
+            Request::Alive2(Alive2 {
+                port: 1,
+                node_type: 77,
+                protocol: 0,
+                highest_version: 6,
+                lowest_version: 5,
+                name: b"n",
+                extra: b"",
+            }),
+        ];
+        for (exposure, allowed) in [(Exposure::All, 2), (Exposure::Lookup, 1), (Exposure::Local, 0)]
+        {
+            let policy = Policy { relaxed: true, exposure };
+            assert_eq!(policy.serves_remote_peers(), allowed > 0);
+            for (index, request) in requests.iter().enumerate() {
+                assert_eq!(policy.permit(request, true), Ok(()), "{exposure:?} {request:?}");
+                let of_remote = if index < allowed { Ok(()) } else { Err(Refusal::NotLocal) };
+                assert_eq!(policy.permit(request, false), of_remote, "{exposure:?} {request:?}");
+                // Who may ask from anywhere need not be known.
+                assert_eq!(policy.needs_local_peer(request), of_remote.is_err());
+            }
         }
     }
 

@@ -312,7 +312,7 @@ impl Default for Server {
 
 impl Server {
     fn relaxed() -> Self {
-        Self { policy: Policy { relaxed: true }, ..Self::default() }
+        Self { policy: Policy { relaxed: true, ..Policy::default() }, ..Self::default() }
     }
 
     /// Sends all bytes over a new connection, and then their end.

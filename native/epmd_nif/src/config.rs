@@ -85,9 +85,10 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 17] = [
     "port",
     "addresses",
+    "exposure",
     "relaxed_command_check",
     "packet_timeout",
     "delay_accept",
@@ -99,6 +100,8 @@ const WORDS: [&str; 14] = [
     "debug",
     "log_level",
     "all",
+    "lookup",
+    "local",
     "default",
 ];
 

@@ -15,7 +15,7 @@ pub(crate) mod atoms {
         address_in_use, cannot_bind, too_many_addresses, cannot_start_thread, address, addresses,
         port, holder, pid, program, unknown, reason, count, vm, name, node_type = "type",
         protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
-        open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
+        exposure, open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, elixir_struct = "__struct__",
     }
@@ -101,6 +101,7 @@ pub(crate) fn info<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
         env,
         &[
             (atoms::addresses(), addresses.encode(env)),
+            (atoms::exposure(), atom(env, info.exposure.as_str()).encode(env)),
             (atoms::uptime(), (info.uptime.as_millis() as u64).encode(env)),
             (atoms::nodes(), info.nodes.encode(env)),
             (atoms::open_connections(), info.open_connections.encode(env)),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use epmd_core::Exposure;
 use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES, MAX_REMEMBERED};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -15,6 +16,9 @@ pub struct Config {
     pub port: u16,
     /// The addresses to listen on.
     pub addresses: Addresses,
+    /// What remote peers may ask for.
+    #[serde(with = "ExposureForm")]
+    pub exposure: Exposure,
     /// Allows STOP, and KILL while nodes are registered.
     pub relaxed_command_check: bool,
     /// How long a connection may be silent before its request is complete, or
@@ -49,6 +53,7 @@ impl Default for Config {
         Self {
             port: DEFAULT_PORT,
             addresses: Addresses::All,
+            exposure: Exposure::All,
             relaxed_command_check: false,
             packet_timeout: Seconds(DEFAULT_PACKET_TIMEOUT),
             delay_accept: Seconds(0),
@@ -70,6 +75,7 @@ impl Config {
         Some(match key {
             "port" => "an integer from 0 to 65535",
             "addresses" => "all, or a list of 1 to 16 IPv4 or IPv6 addresses",
+            "exposure" => "all, lookup or local",
             "relaxed_command_check" | "raise_file_limit" | "trim_memory" | "systemd" => {
                 "true or false"
             }
@@ -83,9 +89,9 @@ impl Config {
     }
 
     /// Every key, for errors.
-    pub const KEYS: &str = "one of port, addresses, relaxed_command_check, packet_timeout, \
-                            delay_accept, delay_write, remembered_names, raise_file_limit, \
-                            trim_memory, systemd, log_level, debug";
+    pub const KEYS: &str = "one of port, addresses, exposure, relaxed_command_check, \
+                            packet_timeout, delay_accept, delay_write, remembered_names, \
+                            raise_file_limit, trim_memory, systemd, log_level, debug";
 
     /// The first key that differs and takes effect at the start only.
     #[must_use]
@@ -98,6 +104,24 @@ impl Config {
         ];
         fixed.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
+
+    /// The addresses to bind: where nobody remote is served, all addresses are
+    /// the loopback ones, which complete even an empty list.
+    pub(crate) fn bound_addresses(&self) -> Addresses {
+        match (self.exposure, &self.addresses) {
+            (Exposure::Local, Addresses::All) => Addresses::List(Vec::new()),
+            (_, addresses) => addresses.clone(),
+        }
+    }
+}
+
+/// The words for [`Exposure`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Exposure", rename_all = "lowercase")]
+enum ExposureForm {
+    All,
+    Lookup,
+    Local,
 }
 
 /// The addresses to listen on.

@@ -95,7 +95,7 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
     };
     let mut reply = Vec::new();
     let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
-    let next = respond(shared, body, peer, connected_to, &mut reply);
+    let next = respond(shared, shared.policy(), body, peer, connected_to, &mut reply);
     if next == Next::Shutdown {
         if let Ok(stream) = stream.into_std() {
             let farewell = Farewell { peer: peer.address, stream, reply };

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use epmd_core::{DownReason, Glob, Name, Node, Owner, Refusal, Registration};
+use epmd_core::{DownReason, Exposure, Glob, Name, Node, Owner, Refusal, Registration};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -30,6 +30,8 @@ pub struct Server {
 pub struct Info {
     /// Addresses and port as bound.
     pub addresses: Vec<SocketAddr>,
+    /// What remote peers may ask for.
+    pub exposure: Exposure,
     /// Time since the start.
     pub uptime: Duration,
     /// Nodes that are registered.
@@ -66,7 +68,7 @@ impl Server {
         config: Config,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
-        let bound = listen::bind(&config.addresses, config.port, &[])?;
+        let bound = listen::bind(&config.bound_addresses(), config.port, &[])?;
         Self::start_bound(config, bound, wake_owner)
     }
 
@@ -230,6 +232,7 @@ impl Server {
         let waiting = shared.waiting.load(std::sync::atomic::Ordering::Relaxed);
         Info {
             addresses: listeners.iter().map(|listener| listener.address).collect(),
+            exposure: shared.config.read().exposure,
             uptime: shared.started.elapsed(),
             nodes: self.count(),
             open_connections: shared.held.len() + waiting,
@@ -258,10 +261,11 @@ impl Server {
         if let Some(key) = config.needs_restart(&old) {
             return Err(ReconfigureError::NeedsRestart(key));
         }
-        if (config.port, &config.addresses) != (old.port, &old.addresses) {
+        let addresses = config.bound_addresses();
+        if (config.port, &addresses) != (old.port, &old.bound_addresses()) {
             // Port 0 asks for any port: the one it has will do.
             let port = if config.port == old.port { self.shared.port() } else { config.port };
-            self.rebind(&config.addresses, port)?;
+            self.rebind(&addresses, port)?;
         }
         *self.shared.config.write() = config;
         Ok(())

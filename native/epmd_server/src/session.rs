@@ -18,21 +18,19 @@ use crate::shared::{Peer, Shared};
 /// [`Next::Close`], [`Next::Hold`] or [`Next::Shutdown`].
 pub(crate) fn respond(
     shared: &Shared,
+    policy: Policy,
     body: &[u8],
     peer: Peer,
     connected_to: impl FnOnce() -> Option<IpAddr>,
     out: &mut Vec<u8>,
 ) -> Next {
-    let (policy, debug) = {
-        let config = shared.config.read();
-        (Policy { relaxed: config.relaxed_command_check }, config.debug)
-    };
+    let debug = shared.config.read().debug;
     if debug >= 3 {
         shared.notices.push(Notice::Received { peer: peer.address, body: body.to_vec() });
     }
     let permitted = Request::decode(body).and_then(|request| {
         let local =
-            !Policy::needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
+            !policy.needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
         policy.permit(&request, local).map(|()| request)
     });
     let request = match permitted {
@@ -75,6 +73,21 @@ pub(crate) fn respond(
         return Next::Close;
     }
     next
+}
+
+/// Whether a peer may ask for anything. If not, it is refused: what it has to
+/// say is not waited for.
+pub(crate) fn admit(
+    shared: &Shared,
+    policy: Policy,
+    peer: Peer,
+    connected_to: impl FnOnce() -> Option<IpAddr>,
+) -> bool {
+    let admitted = policy.serves_remote_peers() || is_local(peer.address.ip(), connected_to);
+    if !admitted {
+        shared.refuse_unanswered(peer.address, Refusal::NotLocal);
+    }
+    admitted
 }
 
 /// Answers a request that changes nothing, while others read too.

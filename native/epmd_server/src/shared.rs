@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use epmd_core::{ConnId, DownReason, Event, Name, Refusal, Registry, UnixMillis};
+use epmd_core::{ConnId, DownReason, Event, Name, Policy, Refusal, Registry, UnixMillis};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -107,6 +107,12 @@ impl Shared {
     pub(crate) fn port(&self) -> u16 {
         let listeners = self.listeners.lock();
         listeners.first().map_or_else(|| self.config.read().port, |first| first.address.port())
+    }
+
+    /// Who may ask for what, from now on.
+    pub(crate) fn policy(&self) -> Policy {
+        let config = self.config.read();
+        Policy { relaxed: config.relaxed_command_check, exposure: config.exposure }
     }
 
     pub(crate) fn packet_timeout(&self) -> Duration {

@@ -22,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 use crate::connection::{self, Received};
 use crate::listen::Listener;
 use crate::platform::{is_reserved, unreserve};
-use crate::session::{ended_early, respond};
+use crate::session::{admit, ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
 
 /// Connections served in a row before others get their turn.
@@ -135,7 +135,17 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     }
     let Buffers { request, reply } = buffers;
     let mut framer = Framer::default();
-    let received = match recv(&socket, request.as_mut_slice(), RecvFlags::empty()) {
+    let policy = shared.policy();
+    let connected_to = || {
+        let address = getsockname(&socket).ok()?;
+        Some(SocketAddr::try_from(address).ok()?.ip())
+    };
+    let read = recv(&socket, request.as_mut_slice(), RecvFlags::empty());
+    // Not before what has come is read, so that the close is an orderly one.
+    if !admit(shared, policy, peer, connected_to) {
+        return false;
+    }
+    let received = match read {
         Ok((count @ 1.., _)) => request.get(..count).unwrap_or_default(),
         Err(Errno::AGAIN) => {
             connection::go_on(shared, socket.into(), peer, Received::default());
@@ -160,11 +170,7 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     };
     reply.clear();
     reply.shrink_to(REPLY_CAPACITY);
-    let connected_to = || {
-        let address = getsockname(&socket).ok()?;
-        Some(SocketAddr::try_from(address).ok()?.ip())
-    };
-    let next = respond(shared, body, peer, connected_to, reply);
+    let next = respond(shared, policy, body, peer, connected_to, reply);
     if next == Next::Shutdown {
         let stream = socket.into();
         let farewell = Farewell { peer: peer.address, stream, reply: std::mem::take(reply) };
