@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::notices::Notice;
-use crate::session::{ended_early, respond};
+use crate::session::{admit, ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
 
 /// What has come of a request so far.
@@ -90,12 +90,15 @@ pub(crate) fn panicked(shared: &Shared, peer: Peer) {
 }
 
 async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received: Received) {
+    let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
+    if !admit(shared, shared.rules(), peer, connected_to) {
+        return;
+    }
     let Some(body) = read_request(shared, &stream, peer, &mut received).await else {
         return;
     };
     let mut reply = Vec::new();
-    let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
-    let next = respond(shared, shared.policy(), body, peer, connected_to, &mut reply);
+    let next = respond(shared, shared.rules(), body, peer, connected_to, &mut reply);
     if next == Next::Shutdown {
         if let Ok(stream) = stream.into_std() {
             let farewell = Farewell { peer: peer.address, stream, reply };

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use epmd_core::{
-    Caller, DownReason, Name, Next, Outcome, Owner, Policy, Refusal, Registry, Request, is_local,
+    Caller, DownReason, Name, Next, Outcome, Owner, Refusal, Registry, Request, is_local,
 };
 
 use crate::info;
 use crate::notices::Notice;
 use crate::platform::Held;
-use crate::shared::{Peer, Shared};
+use crate::shared::{Peer, Rules, Shared};
 
 /// Carries out the request in `body` and appends the reply to `out`.
 ///
@@ -18,19 +18,18 @@ use crate::shared::{Peer, Shared};
 /// [`Next::Close`], [`Next::Hold`] or [`Next::Shutdown`].
 pub(crate) fn respond(
     shared: &Shared,
-    policy: Policy,
+    rules: Rules,
     body: &[u8],
     peer: Peer,
     connected_to: impl FnOnce() -> Option<IpAddr>,
     out: &mut Vec<u8>,
 ) -> Next {
-    let debug = shared.config.read().debug;
+    let Rules { policy, debug, .. } = rules;
     if debug >= 3 {
         shared.notices.push(Notice::Received { peer: peer.address, body: body.to_vec() });
     }
     let permitted = Request::decode(body).and_then(|request| {
-        let local =
-            !policy.needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
+        let local = !policy.needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
         policy.permit(&request, local).map(|()| request)
     });
     let request = match permitted {
@@ -79,11 +78,11 @@ pub(crate) fn respond(
 /// say is not waited for.
 pub(crate) fn admit(
     shared: &Shared,
-    policy: Policy,
+    rules: Rules,
     peer: Peer,
     connected_to: impl FnOnce() -> Option<IpAddr>,
 ) -> bool {
-    let admitted = policy.serves_remote_peers() || is_local(peer.address.ip(), connected_to);
+    let admitted = rules.policy.serves_remote_peers() || is_local(peer.address.ip(), connected_to);
     if !admitted {
         shared.refuse_unanswered(peer.address, Refusal::NotLocal);
     }

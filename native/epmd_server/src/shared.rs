@@ -109,10 +109,14 @@ impl Shared {
         listeners.first().map_or_else(|| self.config.read().port, |first| first.address.port())
     }
 
-    /// Who may ask for what, from now on.
-    pub(crate) fn policy(&self) -> Policy {
+    /// What holds for a connection that is served now.
+    pub(crate) fn rules(&self) -> Rules {
         let config = self.config.read();
-        Policy { relaxed: config.relaxed_command_check, exposure: config.exposure }
+        Rules {
+            policy: Policy { relaxed: config.relaxed_command_check, exposure: config.exposure },
+            debug: config.debug,
+            delays_replies: !config.delay_write.duration().is_zero(),
+        }
     }
 
     pub(crate) fn packet_timeout(&self) -> Duration {
@@ -120,8 +124,8 @@ impl Shared {
     }
 
     /// Tells of a connection that was just accepted, when debugging.
-    pub(crate) fn tell_connected(&self, peer: Peer) {
-        if self.config.read().debug >= 2 {
+    pub(crate) fn tell_connected(&self, rules: Rules, peer: Peer) {
+        if rules.debug >= 2 {
             self.notices.push(Notice::Connected { peer: peer.address });
         }
     }
@@ -132,12 +136,6 @@ impl Shared {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-    }
-
-    /// Whether replies are to wait before they are sent.
-    #[cfg(all(target_os = "linux", not(feature = "portable")))]
-    pub(crate) fn delays_replies(&self) -> bool {
-        !self.config.read().delay_write.duration().is_zero()
     }
 
     /// Waits as long as a reply is to wait before it is sent.
@@ -263,6 +261,17 @@ impl Shared {
 
 fn new_registry(config: &Config) -> Registry {
     Registry::with_max_remembered(config.remembered_names as usize)
+}
+
+/// The part of the configuration that each connection asks for, read at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Who may ask for what.
+    pub(crate) policy: Policy,
+    /// How much is told of what peers do.
+    pub(crate) debug: u8,
+    /// Whether replies are to wait before they are sent.
+    pub(crate) delays_replies: bool,
 }
 
 /// Where a connection comes from.

@@ -105,7 +105,6 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
                     continue;
                 };
                 let peer = Peer::new(conn, address);
-                shared.tell_connected(peer);
                 let served = AssertUnwindSafe(|| serve(shared, socket, peer, buffers));
                 let stays = catch_unwind(served).unwrap_or_else(|_| {
                     connection::panicked(shared, peer);
@@ -129,20 +128,21 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
 /// Serves a connection as far as that goes without waiting. Whether it stays
 /// open tells the outcome.
 fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> bool {
-    if shared.delays_replies() {
+    let rules = shared.rules();
+    shared.tell_connected(rules, peer);
+    if rules.delays_replies {
         connection::go_on(shared, socket.into(), peer, Received::default());
         return true;
     }
     let Buffers { request, reply } = buffers;
     let mut framer = Framer::default();
-    let policy = shared.policy();
     let connected_to = || {
         let address = getsockname(&socket).ok()?;
         Some(SocketAddr::try_from(address).ok()?.ip())
     };
     let read = recv(&socket, request.as_mut_slice(), RecvFlags::empty());
     // Not before what has come is read, so that the close is an orderly one.
-    if !admit(shared, policy, peer, connected_to) {
+    if !admit(shared, rules, peer, connected_to) {
         return false;
     }
     let received = match read {
@@ -170,7 +170,7 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     };
     reply.clear();
     reply.shrink_to(REPLY_CAPACITY);
-    let next = respond(shared, policy, body, peer, connected_to, reply);
+    let next = respond(shared, rules, body, peer, connected_to, reply);
     if next == Next::Shutdown {
         let stream = socket.into();
         let farewell = Farewell { peer: peer.address, stream, reply: std::mem::take(reply) };

@@ -19,7 +19,6 @@ use tokio::task::AbortHandle;
 use crate::connection::{self, Received};
 use crate::listen::Listener;
 use crate::platform::{is_reserved, unreserve};
-use crate::session::admit;
 use crate::shared::{Peer, Shared};
 
 /// How long a listener that is retired waits for handshakes under way.
@@ -70,13 +69,8 @@ async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, SocketAddr
             let socket = unreserve(stream.into());
             let descriptor = socket.as_raw_fd();
             let peer = Peer::new(shared.connection(descriptor), address);
-            shared.tell_connected(peer);
-            let stream = std::net::TcpStream::from(socket);
-            let connected_to = || stream.local_addr().ok().map(|address| address.ip());
-            if !admit(shared, shared.policy(), peer, connected_to) {
-                return;
-            }
-            connection::go_on(shared, stream, peer, Received::default());
+            shared.tell_connected(shared.rules(), peer);
+            connection::go_on(shared, socket.into(), peer, Received::default());
             if is_reserved(descriptor) {
                 shared.out_of_descriptors().await;
             }

@@ -3,7 +3,9 @@
 
 #![allow(dead_code, reason = "every file of tests uses a part of it")]
 
+pub mod c_epmd;
 pub mod load;
+pub mod namespace;
 pub mod process;
 pub mod served;
 pub mod wire;
