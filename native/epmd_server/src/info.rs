@@ -15,6 +15,7 @@ pub(crate) fn push_facts(shared: &Shared, out: &mut Vec<u8>) {
     for listener in shared.listeners.lock().iter() {
         push_fact(out, "address", listener.address);
     }
+    push_fact(out, "exposure", shared.config.read().exposure.as_str());
     let waiting = shared.waiting.load(Ordering::Relaxed);
     push_fact(out, "open_connections", shared.held.len() + waiting);
     let counters = shared.counters.values();

@@ -21,8 +21,9 @@ use crate::{Addresses, Config, CounterValues};
 pub struct Server {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<Option<Runtime>>>>,
-    /// One change of the listeners at a time.
-    reconfiguring: Mutex<()>,
+    /// Whether it listens on what it was handed. Held during a change, so that
+    /// there is one at a time.
+    handed_over: Mutex<bool>,
 }
 
 /// What the server tells of itself.
@@ -69,12 +70,13 @@ impl Server {
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let bound = listen::bind(&config.bound_addresses(), config.port, &[])?;
-        Self::start_bound(config, bound, wake_owner)
+        Self::start_bound(config, bound, false, wake_owner)
     }
 
     /// The same on sockets that listen already, handed over by whoever started
     /// this process. Port and addresses of the configuration say where to
-    /// listen after a [change](Server::reconfigure) of theirs.
+    /// listen after a [change](Server::reconfigure) of theirs. Until then the
+    /// sockets stay, whatever the exposure.
     ///
     /// # Errors
     /// As [`Server::start`], and [`ListenError::NotListening`].
@@ -84,12 +86,13 @@ impl Server {
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let bound = listen::adopt(sockets)?;
-        Self::start_bound(config, bound, wake_owner)
+        Self::start_bound(config, bound, true, wake_owner)
     }
 
     fn start_bound(
         config: Config,
         bound: Bound,
+        handed_over: bool,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let raise_file_limit = config.raise_file_limit;
@@ -104,7 +107,7 @@ impl Server {
         let runtime = runtime::build().map_err(ListenError::Thread)?;
         let thread = runtime::start(shared.clone(), runtime).map_err(ListenError::Thread)?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { shared, thread, reconfiguring: Mutex::new(()) })
+        Ok(Self { shared, thread, handed_over: Mutex::new(handed_over) })
     }
 
     /// Whether the server serves.
@@ -253,7 +256,7 @@ impl Server {
     /// # Errors
     /// See [`ReconfigureError`]; nothing has changed then.
     pub fn reconfigure(&self, config: Config) -> Result<(), ReconfigureError> {
-        let _one_at_a_time = self.reconfiguring.lock();
+        let mut handed_over = self.handed_over.lock();
         if self.phase() == Phase::Closed {
             return Err(ReconfigureError::Closed);
         }
@@ -262,10 +265,14 @@ impl Server {
             return Err(ReconfigureError::NeedsRestart(key));
         }
         let addresses = config.bound_addresses();
-        if (config.port, &addresses) != (old.port, &old.bound_addresses()) {
+        let elsewhere = (config.port, &config.addresses) != (old.port, &old.addresses);
+        // Whoever handed a socket over has it too: remote peers would reach that
+        // one, and wait there for nobody.
+        if elsewhere || !*handed_over && addresses != old.bound_addresses() {
             // Port 0 asks for any port: the one it has will do.
             let port = if config.port == old.port { self.shared.port() } else { config.port };
             self.rebind(&addresses, port)?;
+            *handed_over = false;
         }
         *self.shared.config.write() = config;
         Ok(())

@@ -4,18 +4,19 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use common::load::Load;
 use common::namespace::{FAR_ADDRESSES, NEAR_ADDRESSES, Remote, with_remote};
 use common::process::sh;
 use common::served::{Served, has_ipv6, list, local, relaxed};
 use common::wire::{
-    DUMP, KILL, NAMES, NOT_FOUND, UNANSWERED, alive2, ask, ask_and_see, found, port_please,
+    DUMP, KILL, NAMES, NOT_FOUND, UNANSWERED, alive2, ask, ask_and_see, found, framed, port_please,
     register, stop, v4,
 };
 use epmd_core::{Exposure, Refusal};
 use epmd_server::{Addresses, Config, Notice};
+use socket2::{Domain, Socket, Type};
 
 const FAMILIES: [&str; 3] = ["10.99.0.1", "::ffff:10.99.0.1", "fd99::1"];
 
@@ -35,9 +36,9 @@ fn linked(test: &str, body: impl FnOnce(&mut Remote)) {
     });
 }
 
-/// What is for local peers alone whatever the exposure.
-fn changing() -> Vec<Vec<u8>> {
-    vec![DUMP.to_vec(), KILL.to_vec(), stop(b"n1"), alive2(b"n2", 1)]
+/// What is for local peers alone, whatever the exposure.
+fn for_local_peers() -> Vec<Vec<u8>> {
+    vec![DUMP.to_vec(), KILL.to_vec(), framed(b"i"), stop(b"n1"), alive2(b"n2", 1)]
 }
 
 fn refused_as_remote(server: &Served) -> u64 {
@@ -54,12 +55,12 @@ fn lookup_answers_remote_peers_that_know_a_name_and_no_others() {
             let server = at(ip, server.port());
             assert_eq!(remote.ask(server, &port_please(b"n1")), found(b"n1", 4711));
             assert_eq!(remote.ask(server, &port_please(b"n2")), NOT_FOUND);
-            for request in changing().into_iter().chain([NAMES.to_vec()]) {
+            for request in for_local_peers().into_iter().chain([NAMES.to_vec()]) {
                 let text = request.escape_ascii();
                 assert_eq!(remote.ask(server, &request), UNANSWERED, "{text} to {server}");
             }
         }
-        assert_eq!(refused_as_remote(&server), 15);
+        assert_eq!(refused_as_remote(&server), 18);
         assert_eq!(server.counters().listings, 0);
         assert!(node.is_open());
         for ip in ["127.0.0.1", "10.99.0.1", "fd99::1"] {
@@ -103,6 +104,52 @@ fn local_refuses_remote_peers_everything_on_addresses_that_are_listed() {
     });
 }
 
+/// For all addresses of both families, as a service manager makes it.
+fn dual_stack() -> TcpListener {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket.bind(&at("::", 0).into()).unwrap();
+    socket.listen(16).unwrap();
+    socket.into()
+}
+
+#[test]
+fn exposure_holds_on_a_socket_for_both_families_that_was_handed_over() {
+    linked("exposure_holds_on_a_socket_for_both_families_that_was_handed_over", |remote| {
+        let socket = dual_stack();
+        let address = socket.local_addr().unwrap();
+        let config = all_addresses(Exposure::Local);
+        let server = Served::on(config, vec![socket.try_clone().unwrap()]);
+        let (node, _) = register(server.port(), b"n1");
+        server.notices();
+        assert_refused_everything(remote, &server);
+        for exposure in [Exposure::All, Exposure::Lookup, Exposure::Local] {
+            let before = refused_as_remote(&server);
+            server.reconfigure(all_addresses(exposure)).unwrap();
+            // Its other holder would keep remote peers waiting if it was left.
+            assert_eq!(server.info().addresses, [address]);
+            for ip in FAMILIES {
+                let at = at(ip, server.port());
+                let looked_up = remote.ask(at, &port_please(b"n1"));
+                assert_eq!(looked_up.is_empty(), exposure == Exposure::Local, "{at}");
+                assert_eq!(remote.ask(at, NAMES).is_empty(), exposure != Exposure::All);
+                for request in for_local_peers() {
+                    assert_eq!(remote.ask(at, &request), UNANSWERED);
+                }
+                assert_eq!(ask_and_see(at, &stop(b"n2")).0, b"NOEXIST", "to itself at {ip}");
+            }
+            // Of the two requests that read, these are for local peers alone.
+            let reads = match exposure {
+                Exposure::All => 0,
+                Exposure::Lookup => 1,
+                Exposure::Local => 2,
+            };
+            assert_eq!(refused_as_remote(&server) - before, 3 * (5 + reads));
+        }
+        assert!(node.is_open());
+    });
+}
+
 /// Each refusal is counted and told with the peer, and no connection is kept
 /// waiting, beside that of a node.
 fn assert_refused_everything(remote: &mut Remote, server: &Served) {
@@ -111,7 +158,7 @@ fn assert_refused_everything(remote: &mut Remote, server: &Served) {
     for ip in FAMILIES {
         let address = at(ip, server.port());
         let reads = [NAMES.to_vec(), port_please(b"n1"), b"\0\x09z".to_vec(), b"\0\0".to_vec()];
-        for request in changing().into_iter().chain(reads) {
+        for request in for_local_peers().into_iter().chain(reads) {
             let text = request.escape_ascii();
             assert_eq!(remote.ask(address, &request), UNANSWERED, "{text} to {address}");
             asked += 1;

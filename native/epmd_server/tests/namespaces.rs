@@ -134,7 +134,7 @@ fn requests() -> Vec<Vec<u8>> {
         .map(<[u8]>::to_vec)
         .collect();
     requests.extend([port_please(b"n1"), port_please(b"n2"), port_please(b""), stop(b"n1")]);
-    requests.extend([alive2(b"n2", 1), alive2(b"n1", 1), framed(b"?"), framed(b"y")]);
+    requests.extend([alive2(b"n2", 1), alive2(b"n1", 1), framed(b"?"), framed(b"i")]);
     requests
 }
 
@@ -162,8 +162,8 @@ fn remote_peers_are_answered_as_by_epmd_whatever_address_they_connect_to() {
         assert_eq!(server.count(), 1);
         let expected = ["10.99.0.2", "fd99::2", "fe80::2"].map(ip);
         let refused = refused_as_remote(&server);
-        // Over every way: ALIVE2 twice, DUMP, KILL and STOP.
-        assert_eq!(refused.len(), ways(0).len() * 5);
+        // Over every way: ALIVE2 twice, DUMP, KILL, STOP and our own INFO.
+        assert_eq!(refused.len(), ways(0).len() * 6);
         assert!(refused.iter().all(|ip| expected.contains(ip)), "{refused:?}");
     });
 }
