@@ -88,16 +88,19 @@ epmd_port(Port) ->
     [{"ERL_EPMD_PORT", integer_to_list(Port)}].
 
 %% @doc A VM with nothing started in it. Options: arguments of `erl' (`args'),
-%% environment variables (`env'), `logger_level', and a command to start `erl'
-%% with (`exec').
+%% environment variables (`env'), `logger_level', a command to start `erl' with
+%% (`exec'), and for a node its `name', and its `host' if not loopback.
 -spec start_vm(map()) -> vm().
 start_vm(Options) ->
     Ebin = filename:absname(filename:dirname(code:which(portmapper))),
     Level = maps:get(logger_level, Options, warning),
     Named =
         case Options of
-            #{name := Name} -> #{name => Name, host => "127.0.0.1", longnames => true};
-            _ -> #{}
+            #{name := Name} ->
+                Host = maps:get(host, Options, "127.0.0.1"),
+                #{name => Name, host => Host, longnames => true};
+            _ ->
+                #{}
         end,
     {ok, Peer} = start_peer(Named#{
         connection => standard_io,

@@ -109,7 +109,8 @@ fn a_host_with_both_is_served_over_both() {
 fn with_many_addresses(test: &str, body: impl FnOnce(&mut Remote)) {
     with_remote(test, |remote| {
         sh(NEAR_ADDRESSES);
-        sh("ip link add other type veth peer name beyond; ip link set other up; ip link set beyond up
+        sh("ip link add other type veth peer name beyond
+            ip link set other up; ip link set beyond up
             ip addr add 10.98.0.1/24 dev other; ip addr add fd98::1/64 dev other nodad");
         remote.sh(FAR_ADDRESSES);
         remote.sh("ip route add 10.98.0.0/24 via 10.99.0.1; ip route add fd98::/64 via fd99::1");
