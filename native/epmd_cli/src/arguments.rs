@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 
+use epmd_core::Exposure;
 use epmd_core::limits::DEBUG_MAX_REMEMBERED;
 use epmd_server::{Addresses, Config, Delay, PacketTimeout};
 use thiserror::Error;
@@ -116,6 +117,7 @@ impl Arguments {
                 config.remembered_names = DEBUG_MAX_REMEMBERED;
             }
             Kind::RelaxedCommandCheck => config.relaxed_command_check = true,
+            Kind::Exposure => config.exposure = exposure(name, value)?,
             Kind::Systemd => config.systemd = true,
             Kind::PacketTimeout => config.packet_timeout = seconds::<PacketTimeout>(name, value)?,
             Kind::DelayAccept => config.delay_accept = seconds::<Delay>(name, value)?,
@@ -137,7 +139,6 @@ impl Arguments {
             Kind::Info => given.ask(self, name, Verb::Info),
             Kind::Help => self.action = Action::Help,
             Kind::Version => self.action = Action::Version,
-            Kind::Exposure => {}
         }
         Ok(())
     }
@@ -177,6 +178,15 @@ impl Given {
     fn ask(&mut self, arguments: &mut Arguments, name: &'static str, verb: Verb) {
         self.verb = Some(name);
         arguments.action = Action::Ask(verb);
+    }
+}
+
+fn exposure(name: &'static str, value: String) -> Result<Exposure, UsageError> {
+    match value.as_str() {
+        "all" => Ok(Exposure::All),
+        "lookup" => Ok(Exposure::Lookup),
+        "local" => Ok(Exposure::Local),
+        _ => Err(UsageError::WrongValue { name, value, expected: "all, lookup or local" }),
     }
 }
 
@@ -276,6 +286,7 @@ mod tests {
             ("-port", "-port needs a value: No"),
             ("-stop", "-stop needs a value: Name"),
             ("names", "there is no option names"),
+            ("-exposure none", "-exposure is \"none\", expected all, lookup or local"),
             (
                 "-packet_timeout 0",
                 "-packet_timeout is \"0\", expected a whole number of seconds, from 1 to 86400",
@@ -290,6 +301,18 @@ mod tests {
         }
         let error = read_with("", &[("ERL_EPMD_PORT", "abc")]).unwrap_err().to_string();
         assert_eq!(error, "ERL_EPMD_PORT is \"abc\", expected a port, from 1 to 65535");
+    }
+
+    #[test]
+    fn exposure_is_one_of_three_words() {
+        for (line, exposure) in [
+            ("", Exposure::All),
+            ("-exposure all", Exposure::All),
+            ("-exposure lookup", Exposure::Lookup),
+            ("-exposure local", Exposure::Local),
+        ] {
+            assert_eq!(read(line).unwrap().config.exposure, exposure);
+        }
     }
 
     #[test]

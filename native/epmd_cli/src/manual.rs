@@ -5,10 +5,11 @@ use std::fmt::Write;
 use crate::flags::{FLAGS, Flag, Group};
 
 const SYNOPSIS: [&str; 2] = [
-    "[-d|-debug]... [-address List] [-port No] [-daemon] [-relaxed_command_check]\n\
-     \x20           [-exposure Mode] [-replace] [-systemd] [DbgExtra...]",
-    "[-port No] -names | -dump | -lookup Name | -match Glob | -info [-json]\n\
-     \x20           | -started | -kill | -stop Name",
+    "[-d|-debug]... [-address List] [-port No] [-daemon]\n\
+     \x20           [-relaxed_command_check] [-exposure Mode] [-replace] [-systemd]\n\
+     \x20           [DbgExtra...]",
+    "[-port No] -names|-dump|-lookup Name|-match Glob|-info [-json]\n\
+     \x20      epmd [-port No] -started|-kill|-stop Name",
 ];
 
 /// Columns of a line of text.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
+use epmd_core::Exposure;
 use epmd_server::{Addresses, Config};
 use rustix::fs::{Access, access};
 use thiserror::Error;
@@ -159,6 +160,14 @@ fn is_own(name: &OsString) -> bool {
     })
 }
 
+const fn exposure(exposure: Exposure) -> &'static str {
+    match exposure {
+        Exposure::All => "all",
+        Exposure::Lookup => "lookup",
+        Exposure::Local => "local",
+    }
+}
+
 /// The configuration as the application's environment: keys and Erlang terms.
 fn environment(config: &Config, debug: u8) -> Vec<(&'static str, String)> {
     let seconds = |duration: std::time::Duration| duration.as_secs().to_string();
@@ -170,6 +179,7 @@ fn environment(config: &Config, debug: u8) -> Vec<(&'static str, String)> {
         ("delay_write", seconds(config.delay_write.duration())),
         ("remembered_names", config.remembered_names.to_string()),
         ("systemd", "true".to_owned()),
+        ("exposure", exposure(config.exposure).to_owned()),
     ];
     if let Addresses::List(list) = &config.addresses {
         let list: Vec<_> = list.iter().map(|ip| format!("\"{ip}\"")).collect();

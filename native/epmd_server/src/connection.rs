@@ -98,7 +98,8 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
         return;
     };
     let mut reply = Vec::new();
-    let next = respond(shared, shared.rules(), body, peer, connected_to, &mut reply);
+    let rules = shared.rules();
+    let next = respond(shared, rules, body, peer, connected_to, &mut reply);
     if next == Next::Shutdown {
         if let Ok(stream) = stream.into_std() {
             let farewell = Farewell { peer: peer.address, stream, reply };
@@ -109,7 +110,9 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
     if reply.is_empty() {
         return;
     }
-    shared.delay_write().await;
+    if rules.delays_replies {
+        shared.delay_write().await;
+    }
     let sent = send(shared, &stream, &reply).await;
     if next == Next::Hold {
         match sent.and_then(|()| stream.into_std()) {

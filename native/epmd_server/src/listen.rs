@@ -61,7 +61,7 @@ pub struct Listening {
 /// # Errors
 /// As [`Server::start`](crate::Server::start); nothing is bound then.
 pub fn listen_for(config: &Config) -> Result<Listening, ListenError> {
-    let Bound { listeners, skipped } = bind(&config.addresses, config.port, &[])?;
+    let Bound { listeners, skipped } = bind(&config.bound_addresses(), config.port, &[])?;
     let sockets = listeners.into_iter().filter_map(Arc::into_inner);
     Ok(Listening { sockets: sockets.map(|listener| listener.socket).collect(), skipped })
 }

@@ -141,9 +141,7 @@ impl Shared {
     /// Waits as long as a reply is to wait before it is sent.
     pub(crate) async fn delay_write(&self) {
         let delay = self.config.read().delay_write.duration();
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        tokio::time::sleep(delay).await;
     }
 
     /// Names a connection that was just accepted.
