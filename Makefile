@@ -1,10 +1,18 @@
-# make run            builds and starts the port mapper in rebar3 shell
-# make run PORT=4370  on another port
-# make test           everything: Rust, Common Test, dialyzer, xref, clippy, fmt
+# make run              builds and starts the port mapper in rebar3 shell
+# make run PORT=4370    on another port
+# make test             everything: Rust, Common Test, dialyzer, xref, clippy, fmt
+# make release          _build/prod/rel/portmapper: a directory with all it needs
+# make install          the release in PREFIX (/opt/portmapper); with
+#                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
+# make uninstall        takes that back; the same variables
+# make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
 
 # The small VM of a node that is there for the port mapper alone. (rebar3 needs
 # more processes than the port mapper does, so their limits stay.)
 SMALL_VM = +S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +Mea min
+
+PREFIX = /opt/portmapper
+RELEASE = _build/prod/rel/portmapper
 
 ifdef PORT
 run: export ERL_EPMD_PORT = $(PORT)
@@ -12,10 +20,10 @@ endif
 run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
-.PHONY: help run test
+.PHONY: help run test release install uninstall bench-footprint
 
 help:
-	@sed -n 's/^# make/make/p' Makefile
+	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
 
 run:
 	@.ci/tools run
@@ -24,3 +32,16 @@ run:
 test:
 	@.ci/tools test
 	@.ci/test
+
+release:
+	@.ci/tools run
+	rebar3 as prod tar
+
+install:
+	@.ci/install "$(RELEASE)" "$(PREFIX)" $(OTP)
+
+uninstall:
+	@.ci/uninstall "$(PREFIX)" $(OTP)
+
+bench-footprint: release
+	cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
