@@ -38,10 +38,10 @@ release:
 	rebar3 as prod tar
 
 install:
-	@.ci/install "$(RELEASE)" "$(PREFIX)" $(OTP)
+	@native/install.sh install "$(RELEASE)" "$(PREFIX)" $(OTP)
 
 uninstall:
-	@.ci/uninstall "$(PREFIX)" $(OTP)
+	@native/install.sh uninstall "$(PREFIX)" $(OTP)
 
 bench-footprint: release
 	cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
