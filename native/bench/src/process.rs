@@ -1,0 +1,99 @@
+//! What `/proc` tells of processes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use procfs::ProcResult;
+use procfs::process::{Process, all_processes};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// A process and its children, measured as one.
+#[derive(Debug)]
+pub struct Family {
+    root: i32,
+}
+
+/// What a family takes of the system.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Resident pages, in bytes.
+    pub resident: u64,
+    /// Resident pages that no other process has, in bytes.
+    pub private: u64,
+}
+
+impl Family {
+    /// That of a process.
+    #[must_use]
+    pub const fn of(root: i32) -> Self {
+        Self { root }
+    }
+
+    /// That of whoever listens on a port.
+    #[must_use]
+    pub fn on_port(port: u16) -> Option<Self> {
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        epmd_server::port_holder(any).map(|holder| Self { root: holder.pid })
+    }
+
+    fn members(&self) -> ProcResult<Vec<Process>> {
+        let all: Vec<_> = all_processes()?.flatten().collect();
+        let is_member = |process: &Process| {
+            process.pid == self.root || process.stat().is_ok_and(|stat| stat.ppid == self.root)
+        };
+        Ok(all.into_iter().filter(is_member).collect())
+    }
+
+    /// How many processes, and threads in them.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn size(&self) -> ProcResult<(usize, usize)> {
+        let members = self.members()?;
+        let threads: Result<Vec<_>, _> =
+            members.iter().map(|one| Ok::<_, procfs::ProcError>(one.tasks()?.count())).collect();
+        Ok((members.len(), threads?.iter().sum()))
+    }
+
+    /// What it takes of the memory.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn memory(&self) -> ProcResult<Memory> {
+        let mut memory = Memory { resident: 0, private: 0 };
+        for process in self.members()? {
+            for map in process.smaps_rollup()?.memory_map_rollup {
+                let of = |key: &str| map.extension.map.get(key).copied().unwrap_or(0);
+                memory.resident += of("Rss");
+                memory.private += of("Private_Clean") + of("Private_Dirty");
+            }
+        }
+        Ok(memory)
+    }
+
+    /// How often its threads have gone to sleep since they started: an idle one
+    /// that wakes up does so each time.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn sleeps(&self) -> ProcResult<u64> {
+        let mut sleeps = 0;
+        for process in self.members()? {
+            for task in process.tasks()? {
+                sleeps += task?.status()?.voluntary_ctxt_switches.unwrap_or(0);
+            }
+        }
+        Ok(sleeps)
+    }
+
+    /// Ends the process, and waits for that.
+    pub fn kill(self) {
+        if let Some(pid) = Pid::from_raw(self.root) {
+            let _ = kill_process(pid, Signal::KILL);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while test_kill_process(pid).is_ok() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Clients that measure.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use epmd_core::{Alive2, Request};
+
+/// A port that nobody listens on.
+///
+/// # Errors
+/// When the system has none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+/// Connects to a port of this host.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn connect(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
+}
+
+/// Registers a node as `erl` does; its connection, once the reply is there.
+///
+/// # Errors
+/// When it is refused, or not answered.
+pub fn register(port: u16, name: &str) -> io::Result<TcpStream> {
+    let mut stream = connect(port)?;
+    let alive = Alive2 {
+        port: 4711,
+        node_type: 77,
+        protocol: 0,
+        highest_version: 6,
+        lowest_version: 5,
+        name: name.as_bytes(),
+        extra: b"",
+    };
+    stream.write_all(&Request::Alive2(alive).encode())?;
+    let mut reply = [0; 6];
+    stream.read_exact(&mut reply)?;
+    if reply[..2] == *b"v\0" { Ok(stream) } else { Err(io::ErrorKind::AddrInUse.into()) }
+}
