@@ -1,7 +1,8 @@
 //! Ours against OTP's C `epmd`: the same operations over real sockets have to
 //! show the same, but for the differences on purpose.
 //!
-//! `DIFF_SEQUENCES` sets how many random sequences run, `DIFF_SEED` repeats one.
+//! `DIFF_SEQUENCES` sets how many random sequences run, `DIFF_SEED` repeats one,
+//! and `OUR_EPMD` names an executable to compare instead of a server in here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

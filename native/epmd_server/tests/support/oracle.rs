@@ -1,7 +1,7 @@
-//! OTP's own `epmd` on a port of its own, as the oracle.
+//! A program `epmd` on a port of its own: OTP's, as the oracle.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,13 +25,18 @@ impl Oracle {
 
     /// Starts one with these options. It listens on loopback addresses alone.
     pub fn with(options: &[&str]) -> Self {
-        // A port that was free can be taken before epmd binds it.
-        (0..100).find_map(|_| Self::try_with(options)).expect("epmd starts")
+        Self::of(program(), options)
     }
 
-    fn try_with(options: &[&str]) -> Option<Self> {
+    /// The same of any program with the command line of `epmd`.
+    pub fn of(program: &Path, options: &[&str]) -> Self {
+        // A port that was free can be taken before epmd binds it.
+        (0..100).find_map(|_| Self::try_of(program, options)).expect("epmd starts")
+    }
+
+    fn try_of(program: &Path, options: &[&str]) -> Option<Self> {
         let (port, claim) = claim_port();
-        let mut command = Command::new(program());
+        let mut command = Command::new(program);
         command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]).args(options);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ERL_EPMD_") {
