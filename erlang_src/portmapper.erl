@@ -108,6 +108,7 @@
     delay_write => 0..86400,
     remembered_names => 0..16#ffffffff,
     raise_file_limit => boolean(),
+    process_name => string() | binary(),
     trim_memory => boolean(),
     systemd => boolean(),
     log_level => default | logger:level() | all | none,
@@ -125,8 +126,10 @@
 %% by default. `remembered_names': the number of names of gone nodes from which
 %% on a new name has the oldest forgotten; 1000 by default.
 %% `raise_file_limit': raise the soft limit of open files to the hard one;
-%% `false' by default, for a node that does nothing else. `trim_memory': give memory
-%% that only the start needed back to the system; `false' by default, likewise.
+%% `false' by default, for a node that does nothing else. `process_name': what
+%% `ps' and others call the process, at most 15 bytes; by default, or if empty, what
+%% they call it anyway. `trim_memory': give memory that only the start needed back
+%% to the system; `false' by default. These too are for a node that does nothing else.
 %% `systemd': serve on the
 %% listening sockets that a service manager handed over to this VM; `false' by
 %% default. `log_level': log from
@@ -250,7 +253,7 @@ config() ->
 %% @doc Changes the configuration of the running port mapper; no node loses its
 %% registration. New addresses are bound before old ones close. A time-out
 %% holds for what begins to wait from now on. `raise_file_limit',
-%% `remembered_names', `trim_memory' and `systemd' take effect at the start only.
+%% `remembered_names', `process_name', `trim_memory' and `systemd' take effect at the start only.
 %%
 %% ```
 %% portmapper:reconfigure(#{addresses => ["192.0.2.1"], packet_timeout => 10}).

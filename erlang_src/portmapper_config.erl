@@ -90,7 +90,7 @@ name_source(Reason, _Given, _Own) ->
 variables() ->
     #{port => 'ERL_EPMD_PORT', addresses => 'ERL_EPMD_ADDRESS'}.
 
-%% The server takes addresses as text, and refuses what becomes `invalid' here;
+%% The server takes texts as binaries; what is none stays none, which it refuses:
 %% the error shows what was given.
 to_native(Config) ->
     maps:map(
@@ -98,6 +98,7 @@ to_native(Config) ->
             (addresses, all) -> all;
             (addresses, List) when length(List) >= 0 -> [address_text(Each) || Each <- List];
             (addresses, _Other) -> invalid;
+            (process_name, Name) -> text(Name);
             (_Key, Value) -> Value
         end,
         Config
@@ -109,10 +110,14 @@ address_text(Address) when is_tuple(Address) ->
         Text -> list_to_binary(Text)
     end;
 address_text(Address) ->
+    text(Address).
+
+%% An atom would be taken for its text.
+text(Text) ->
     try
-        iolist_to_binary(Address)
+        iolist_to_binary(Text)
     catch
-        error:badarg -> invalid
+        error:badarg -> 0
     end.
 
 from_native(addresses, List) when is_list(List) ->

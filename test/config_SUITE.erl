@@ -58,6 +58,7 @@ what_is_not_set_has_a_default(_Config) ->
         delay_write => 0,
         remembered_names => 1000,
         raise_file_limit => false,
+        process_name => <<>>,
         trim_memory => false,
         systemd => false,
         log_level => default,
@@ -157,6 +158,8 @@ wrong_values_are_told_as_text(_Config) ->
         {packet_timeout, infinity, "infinity" ++ Timeout},
         {packet_timeout, 86401, "86401" ++ Timeout},
         {raise_file_limit, 1, "1" ++ Boolean},
+        {process_name, "sixteen bytes ..", "\"sixteen bytes ..\", expected a text of at most 15 bytes"},
+        {process_name, nobody, "nobody, expected a text of at most 15 bytes"},
         {trim_memory, 1, "1" ++ Boolean},
         {debug, 256, "256, expected an integer from 0 to 255"},
         {systemd, nil, "nil" ++ Boolean},
@@ -168,7 +171,7 @@ wrong_values_are_told_as_text(_Config) ->
         {prot, 4369,
             "4369, expected one of port, addresses, exposure, relaxed_command_check, "
             "packet_timeout, delay_accept, delay_write, remembered_names, raise_file_limit, "
-            "trim_memory, systemd, log_level, debug"}
+            "process_name, trim_memory, systemd, log_level, debug"}
     ],
     [
         ?assertEqual(atom_to_list(Key) ++ " is " ++ Text, error_text([], Config#{Key => Value}))

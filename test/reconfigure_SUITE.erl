@@ -45,6 +45,7 @@ config_is_what_is_in_force(Config) ->
         delay_write => 0,
         remembered_names => 1000,
         raise_file_limit => false,
+        process_name => <<>>,
         trim_memory => false,
         systemd => false,
         log_level => default,

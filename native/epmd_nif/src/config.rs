@@ -85,7 +85,7 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "port",
     "addresses",
     "exposure",
@@ -95,6 +95,7 @@ const WORDS: [&str; 17] = [
     "delay_write",
     "remembered_names",
     "raise_file_limit",
+    "process_name",
     "trim_memory",
     "systemd",
     "debug",

@@ -35,6 +35,9 @@ pub struct Config {
     /// Raises the soft limit of open files to the hard one: for a VM that does
     /// nothing else.
     pub raise_file_limit: bool,
+    /// What the process is called, so that it is found as `epmd` is: for a VM
+    /// that does nothing else. Nothing for the name that it has.
+    pub process_name: ProcessName,
     /// Gives memory that only the start needed back to the system. For Erlang
     /// alone, as the next ones; the server keeps them.
     pub trim_memory: bool,
@@ -60,6 +63,7 @@ impl Default for Config {
             delay_write: Seconds(0),
             remembered_names: MAX_REMEMBERED,
             raise_file_limit: false,
+            process_name: ProcessName::default(),
             trim_memory: false,
             systemd: false,
             log_level: LogLevel::Default,
@@ -82,6 +86,7 @@ impl Config {
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
             "remembered_names" => "an integer from 0 to 4294967295",
+            "process_name" => "a text of at most 15 bytes",
             "debug" => "an integer from 0 to 255",
             "log_level" => "default, or a level of logger from debug to emergency, all or none",
             _ => return None,
@@ -91,7 +96,8 @@ impl Config {
     /// Every key, for errors.
     pub const KEYS: &str = "one of port, addresses, exposure, relaxed_command_check, \
                             packet_timeout, delay_accept, delay_write, remembered_names, \
-                            raise_file_limit, trim_memory, systemd, log_level, debug";
+                            raise_file_limit, process_name, trim_memory, systemd, log_level, \
+                            debug";
 
     /// The first key that differs and takes effect at the start only.
     #[must_use]
@@ -99,6 +105,7 @@ impl Config {
         let fixed = [
             ("raise_file_limit", self.raise_file_limit != other.raise_file_limit),
             ("remembered_names", self.remembered_names != other.remembered_names),
+            ("process_name", self.process_name != other.process_name),
             ("trim_memory", self.trim_memory != other.trim_memory),
             ("systemd", self.systemd != other.systemd),
         ];
@@ -170,6 +177,33 @@ impl From<Addresses> for AddressesForm {
     }
 }
 
+/// At most 15 bytes of text (`TASK_COMM_LEN` of Linux), or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProcessName(String);
+
+impl ProcessName {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ProcessName {
+    type Error = ConfigError;
+
+    fn try_from(name: String) -> Result<Self, ConfigError> {
+        if name.len() <= 15 { Ok(Self(name)) } else { Err(ConfigError::ProcessName(name)) }
+    }
+}
+
+impl From<ProcessName> for String {
+    fn from(name: ProcessName) -> Self {
+        name.0
+    }
+}
+
 /// How long a connection may be silent.
 pub type PacketTimeout = Seconds<1>;
 
@@ -208,12 +242,15 @@ impl<const MIN: u32> From<Seconds<MIN>> for u32 {
 }
 
 /// A value of the right type that is out of its bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A list of no addresses, or of too many.
     #[error("{0} addresses, expected 1 to 16")]
     AddressCount(usize),
+    /// A name that the system would cut.
+    #[error("{0} is longer than 15 bytes")]
+    ProcessName(String),
     /// A time that is too short, or longer than a day.
     #[error("{given} seconds, expected {min} to 86400")]
     Seconds {

@@ -29,7 +29,9 @@ mod server;
 mod session;
 mod shared;
 
-pub use config::{Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, Seconds};
+pub use config::{
+    Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds,
+};
 pub use counters::CounterValues;
 pub use listen::{ListenError, Listening, SkippedAddress, listen_for};
 pub use notices::Notice;

@@ -96,6 +96,7 @@ impl Server {
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let raise_file_limit = config.raise_file_limit;
+        platform::name_process(config.process_name.as_str());
         let shared = Shared::new(config, bound.listeners, wake_owner);
         let shared = Arc::new(shared.map_err(ListenError::Thread)?);
         for SkippedAddress { address, error } in bound.skipped {

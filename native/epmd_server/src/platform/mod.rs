@@ -54,6 +54,14 @@ pub(crate) fn raise_file_limit() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
+/// Has this process listed under another name, where the system can.
+pub(crate) fn name_process(name: &str) {
+    if !name.is_empty() {
+        // Elsewhere there is no such file.
+        let _ = std::fs::write("/proc/self/comm", name);
+    }
+}
+
 /// Descriptors that connections leave to the rest of the VM, which has to open
 /// files (its code, its logs) at the worst of times.
 const RESERVED_DESCRIPTORS: i32 = 16;
