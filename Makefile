@@ -6,6 +6,7 @@
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
 # make uninstall        takes that back; the same variables
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
+# make epmd-defects     what docs/epmd-defects.md says, seen in OTP's epmd and in ours
 
 # The small VM of a node that is there for the port mapper alone. (rebar3 needs
 # more processes than the port mapper does, so their limits stay.)
@@ -20,7 +21,7 @@ endif
 run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
-.PHONY: help run test release install uninstall bench-footprint
+.PHONY: help run test release install uninstall bench-footprint epmd-defects
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -45,3 +46,12 @@ uninstall:
 
 bench-footprint: release
 	cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
+
+# OTP's epmd is the one of the installed OTP, not whatever `epmd` is in the path.
+OTP_EPMD = $(firstword $(wildcard $(shell erl -noinput -eval \
+	'io:format("~ts/erts-~ts/bin/epmd", [code:root_dir(), erlang:system_info(version)]), halt().')) \
+	$(shell command -v epmd))
+OUR_EPMD = $(RELEASE)/bin/epmd
+
+epmd-defects: release
+	@python3 -B test/epmd_defects/run.py $(OTP_EPMD) $(OUR_EPMD)
