@@ -1,6 +1,7 @@
 # make run              builds and starts the port mapper in rebar3 shell
 # make run PORT=4370    on another port
 # make test             everything: Rust, Common Test, dialyzer, xref, clippy, fmt
+# make conformance      OTP's own epmd_SUITE with our executable, beside C epmd
 # make release          _build/prod/rel/portmapper: a directory with all it needs
 # make install          the release in PREFIX (/opt/portmapper); with
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
@@ -21,7 +22,7 @@ endif
 run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
-.PHONY: help run test release install uninstall bench-footprint epmd-defects
+.PHONY: help run test conformance release install uninstall bench-footprint epmd-defects
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -55,3 +56,7 @@ OUR_EPMD = $(RELEASE)/bin/epmd
 
 epmd-defects: release
 	@python3 -B test/epmd_defects/run.py $(OTP_EPMD) $(OUR_EPMD)
+
+conformance: release
+	@.ci/tools test
+	@test/conformance/run $(RELEASE)/bin/epmd
