@@ -44,17 +44,8 @@ groups() ->
         {ei, [], [a_c_node_is_published]}
     ].
 
-%% What a group needs, and Debian's package that has it.
 init_per_group(Group, Config) ->
-    Needed =
-        case Group of
-            epmd -> [{program("epmd"), "erlang-base"}];
-            erl_call -> [{program("erl_call"), "erlang-base"}];
-            jinterface ->
-                [{program("javac"), "default-jdk-headless"}, {jar(), "erlang-jinterface"}];
-            ei -> [{program("cc"), "gcc"}, {libei(), "erlang-dev"}]
-        end,
-    case [Package || {false, Package} <- Needed] of
+    case clients:missing(Group) of
         [] -> Config;
         Missing -> {skip, "needs " ++ lists:flatten(lists:join(", ", Missing))}
     end.
@@ -73,7 +64,7 @@ epmd_names_lists_the_nodes(_Config) ->
     %% As scripts call it.
     ?assertEqual(
         {0, iolist_to_binary([UpAndRunning, Lines])},
-        testkit:run([program("epmd"), "-names"], [{env, testkit:epmd_port(Port)}])
+        testkit:run([clients:program("epmd"), "-names"], [{env, testkit:epmd_port(Port)}])
     ).
 
 epmd_dump_lists_gone_nodes_too(_Config) ->
@@ -138,9 +129,10 @@ the_epmd_that_erl_starts_leaves_the_port_alone(_Config) ->
 erl_call_reaches_a_node_and_registers_nothing(_Config) ->
     {VM, Port} = testkit:start_portmapper(),
     Node = testkit:start_node(called, Port),
+    Called = ["-c", "portmapper", "-name", "called@127.0.0.1"],
     ErlCall = fun(Arguments) ->
         testkit:run(
-            [program("erl_call"), "-c", "portmapper", "-name", "called@127.0.0.1" | Arguments],
+            [clients:program("erl_call") | Called ++ Arguments],
             [{env, testkit:epmd_port(Port)}]
         )
     end,
@@ -157,95 +149,44 @@ erl_call_reaches_a_node_and_registers_nothing(_Config) ->
     end,
     testkit:wait_until(fun() -> testkit:names(Port) =:= [] end).
 
-jinterface_lists_and_looks_up(Config) ->
+jinterface_lists_and_looks_up(_Config) ->
     {_, Port} = testkit:start_portmapper(),
     {ok, _, _} = testkit:register(Port, "first", 1001),
     {ok, _, _} = testkit:register(Port, "second", 1002),
-    Java = start_java(Config, Port),
-    ?assertEqual(<<"name second at port 1002, name first at port 1001">>, ask(Java, "names")),
-    ?assertEqual(<<"1001">>, ask(Java, "port first@127.0.0.1")),
-    ?assertEqual(<<"0">>, ask(Java, "port nobody@127.0.0.1")),
-    stop_program(Java).
+    Java = clients:start_java(Port),
+    Names = <<"name second at port 1002, name first at port 1001">>,
+    ?assertEqual(Names, clients:ask(Java, "names")),
+    ?assertEqual(<<"1001">>, clients:ask(Java, "port first@127.0.0.1")),
+    ?assertEqual(<<"0">>, clients:ask(Java, "port nobody@127.0.0.1")),
+    ok = clients:stop(Java).
 
-jinterface_publishes_a_node(Config) ->
+jinterface_publishes_a_node(_Config) ->
     {VM, Port} = testkit:start_portmapper(),
     Node = testkit:start_node(erlang, Port),
-    Java = start_java(Config, Port),
+    Java = clients:start_java(Port),
     Lookup = fun(Name) -> testkit:call(VM, portmapper, lookup, [Name]) end,
-    Creation = binary_to_integer(ask(Java, "open node@127.0.0.1")),
+    Creation = binary_to_integer(clients:ask(Java, "open node@127.0.0.1")),
     ?assertMatch({ok, #{type := 110, creation := Creation}}, Lookup(node)),
-    ?assertEqual(<<"true">>, ask(Java, "ping erlang@127.0.0.1")),
+    ?assertEqual(<<"true">>, clients:ask(Java, "ping erlang@127.0.0.1")),
     ?assertEqual(pong, testkit:call(Node, net_adm, ping, ['node@127.0.0.1'])),
-    ?assertEqual(<<"ok">>, ask(Java, "close")),
+    ?assertEqual(<<"ok">>, clients:ask(Java, "close")),
     testkit:wait_until(fun() -> Lookup(node) =:= {error, not_found} end),
 
-    ?assertEqual(<<"true">>, ask(Java, "publish self@127.0.0.1")),
+    ?assertEqual(<<"true">>, clients:ask(Java, "publish self@127.0.0.1")),
     ?assertMatch({ok, #{type := 110}}, Lookup(self)),
-    ?assertEqual(<<"ok">>, ask(Java, "unpublish")),
+    ?assertEqual(<<"ok">>, clients:ask(Java, "unpublish")),
     testkit:wait_until(fun() -> Lookup(self) =:= {error, not_found} end),
-    stop_program(Java).
+    ok = clients:stop(Java).
 
 a_c_node_is_published(Config) ->
     {VM, Port} = testkit:start_portmapper(),
-    Program = filename:join(?config(priv_dir, Config), "c_node"),
-    Source = filename:join(?config(data_dir, Config), "c_node.c"),
-    Ei = code:lib_dir(erl_interface),
-    Directories = ["-I", filename:join(Ei, "include"), "-L", filename:join(Ei, "lib")],
-    Compile = ["cc", "-o", Program, Source | Directories] ++ ["-lei", "-lpthread"],
-    ?assertEqual({0, <<>>}, testkit:run(Compile)),
-    CNode = start_program([Program, "written_in_c", "1001"], Port),
-    ?assertEqual(<<"published">>, answer(CNode)),
+    Directory = ?config(priv_dir, Config),
+    {CNode, NodePort} = clients:start_c_node(host, Directory, "written_in_c", Port),
     Lookup = fun() -> testkit:call(VM, portmapper, lookup, [written_in_c]) end,
-    ?assertMatch({ok, #{type := 104, port := 1001}}, Lookup()),
-    stop_program(CNode),
+    ?assertMatch({ok, #{type := 104, port := NodePort}}, Lookup()),
+    ok = clients:stop(CNode),
     testkit:wait_until(fun() -> Lookup() =:= {error, not_found} end).
 
 %% OTP's C program: what it prints, and its exit status.
 epmd(Port, Arguments) ->
-    testkit:run([program("epmd"), "-port", integer_to_list(Port) | Arguments]).
-
-start_java(Config, Port) ->
-    Source = filename:join(?config(data_dir, Config), "Client.java"),
-    start_program([program("java"), "-cp", jar(), Source], Port).
-
-%% A program that is told lines on its standard input, and ends with it.
-start_program([Program | Arguments], Port) ->
-    open_port(
-        {spawn_executable, Program},
-        [{args, Arguments}, {env, testkit:epmd_port(Port)}, {line, 1000}, binary]
-    ).
-
-stop_program(Program) ->
-    true = port_close(Program).
-
-ask(Program, Line) ->
-    true = port_command(Program, [Line, $\n]),
-    answer(Program).
-
-answer(Program) ->
-    receive
-        {Program, {data, {eol, Answer}}} -> Answer
-    end.
-
-%% In the path, or where OTP has its own.
-program(Name) ->
-    Own = filename:join([code:root_dir(), "erts-" ++ erlang:system_info(version), "bin"]),
-    case os:find_executable(Name) of
-        false -> os:find_executable(Name, Own);
-        Path -> Path
-    end.
-
-jar() ->
-    library_file(jinterface, "priv/OtpErlang.jar").
-
-libei() ->
-    library_file(erl_interface, "lib/libei.a").
-
-library_file(Application, File) ->
-    case code:lib_dir(Application) of
-        {error, bad_name} ->
-            false;
-        Dir ->
-            Path = filename:join(Dir, File),
-            filelib:is_regular(Path) andalso Path
-    end.
+    testkit:run([clients:program("epmd"), "-port", integer_to_list(Port) | Arguments]).

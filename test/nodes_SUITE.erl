@@ -122,9 +122,7 @@ a_dropped_node_registers_again_by_itself(_Config) ->
 a_node_outlives_a_stop_of_the_port_mapper(_Config) ->
     {VM, Port} = testkit:start_portmapper(),
     [A, _] = testkit:start_nodes([a, b], Port),
-    ok = testkit:call(VM, portmapper, stop, []),
-    ok = testkit:call(VM, application, set_env, [portmapper, port, Port]),
-    ok = testkit:call(VM, application, start, [portmapper]),
+    ok = testkit:restart_portmapper(VM, Port),
     testkit:wait_until(fun() -> registered(A) =:= ["a", "b"] end),
     ?assertEqual(pong, testkit:call(A, net_adm, ping, ['b@127.0.0.1'])).
 

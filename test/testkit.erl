@@ -4,6 +4,7 @@
 
 -export([
     start_portmapper/0, start_portmapper/1,
+    restart_portmapper/2,
     start_node/2, start_node/3,
     start_nodes/2,
     start_vm/1,
@@ -50,19 +51,36 @@ start_portmapper(Options) ->
     #{addresses := [{_, Port} | _]} = peer:call(Peer, portmapper, info, []),
     {VM, Port}.
 
+%% @doc Stops it, which forgets all nodes, and starts it again on its port.
+-spec restart_portmapper(vm(), inet:port_number()) -> ok.
+restart_portmapper(VM, Port) ->
+    ok = call(VM, portmapper, stop, []),
+    ok = call(VM, application, set_env, [portmapper, port, Port]),
+    call(VM, application, start, [portmapper]).
+
 %% @doc An ordinary `erl' node, `Name@127.0.0.1', that registers on `Port'.
 start_node(Name, Port) ->
     start_node(Name, Port, []).
 
--spec start_node(atom() | string(), inet:port_number(), [string()]) -> vm().
-start_node(Name, Port, Arguments) ->
-    start_node(Name, Port, Arguments, self()).
+%% @doc The same with arguments of `erl', or with what start_vm/1 takes.
+-spec start_node(atom() | string(), inet:port_number(), [string()] | map()) -> vm().
+start_node(Name, Port, Arguments) when is_list(Arguments) ->
+    start_node(Name, Port, #{args => Arguments});
+start_node(Name, Port, Options) ->
+    Arguments = maps:get(args, Options, []),
+    start_vm(Options#{
+        name => Name,
+        args => ["-start_epmd", "false", "-setcookie", "portmapper" | Arguments],
+        %% `global' has much to say when nodes die.
+        logger_level => critical,
+        env => epmd_port(Port)
+    }).
 
 %% @doc The same for many nodes at a time.
 -spec start_nodes([atom() | string()], inet:port_number()) -> [vm()].
 start_nodes(Names, Port) ->
     Owner = self(),
-    Start = fun(Name) -> exit({started, start_node(Name, Port, [], Owner)}) end,
+    Start = fun(Name) -> exit({started, start_node(Name, Port, #{owner => Owner})}) end,
     Starting = [spawn_monitor(fun() -> Start(Name) end) || Name <- Names],
     [
         receive
@@ -71,16 +89,6 @@ start_nodes(Names, Port) ->
         end
      || {Pid, Monitor} <- Starting
     ].
-
-start_node(Name, Port, Arguments, Owner) ->
-    start_vm(#{
-        name => Name,
-        args => ["-start_epmd", "false", "-setcookie", "portmapper" | Arguments],
-        %% `global' has much to say when nodes die.
-        logger_level => critical,
-        env => epmd_port(Port),
-        owner => Owner
-    }).
 
 %% @doc The environment in which programs use this port.
 -spec epmd_port(inet:port_number()) -> [{string(), string()}].
