@@ -119,8 +119,11 @@ impl Shared {
         }
     }
 
+    /// How long a peer may do nothing. As in C epmd, a second that has only begun
+    /// does not count: who sends a byte each `packet_timeout` is in time, on a
+    /// busy machine too.
     pub(crate) fn packet_timeout(&self) -> Duration {
-        self.config.read().packet_timeout.duration()
+        self.config.read().packet_timeout.duration() + Duration::from_secs(1)
     }
 
     /// Tells of a connection that was just accepted, when debugging.

@@ -40,7 +40,7 @@ fn a_silent_connection_is_closed_after_the_packet_timeout() {
         let connected = Instant::now();
         client.send(request);
         assert_eq!(client.read_to_end(), (vec![], End::Closed));
-        assert!(connected.elapsed() >= Duration::from_millis(950));
+        assert!(connected.elapsed() >= Duration::from_secs(1));
         let [Notice::TimedOut { peer }] = server.wait_for_notices(1)[..] else { panic!() };
         assert!(peer.ip().is_loopback());
     }
@@ -59,8 +59,20 @@ fn each_byte_starts_the_packet_timeout_anew() {
         // bytes more.
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(connected.elapsed() > Duration::from_secs(2));
+    assert!(connected.elapsed() > Duration::from_secs(3));
     assert_eq!(client.read_to_end().0, b"w\x01");
+}
+
+#[test]
+fn a_byte_each_packet_timeout_is_in_time() {
+    let server = Served::with(with_timeout(1));
+    let mut client = Client::connect(server.port());
+    for byte in NAMES {
+        client.send(&[*byte]);
+        // As above.
+        std::thread::sleep(Duration::from_millis(1_050));
+    }
+    assert_eq!(client.read_to_end().0.len(), 4);
 }
 
 #[test]
@@ -107,8 +119,8 @@ fn a_peer_that_reads_slowly_gets_the_whole_listing() {
     let started = Instant::now();
     let mut got = 0;
     // As above, the pauses are what is tested.
-    while started.elapsed() < Duration::from_millis(2_300) {
-        got += client.read(100_000).len();
+    while started.elapsed() < Duration::from_millis(3_300) {
+        got += client.read(50_000).len();
         std::thread::sleep(Duration::from_millis(50));
     }
     let (rest, end) = client.read_to_end();
