@@ -49,18 +49,19 @@ fn started(stream: TcpStream) -> Status {
     if reply.len() < 4 { Status::Failure } else { Status::Success }
 }
 
-/// Copies a listing as it comes, whatever its names are.
+/// Prints a listing as it comes, whatever its names are.
 fn copy_listing(mut stream: TcpStream, request: &Request<'_>) -> Status {
     let mut port = [0; 4];
     let asked = stream.write_all(&request.encode());
     if asked.and_then(|()| stream.read_exact(&mut port)).is_err() {
         return no_response();
     }
+    let mut text = up_and_running(u32::from_be_bytes(port)).into_bytes();
+    // The port mapper may end meanwhile, and who reads the output may have seen
+    // enough. Who reads once from a pipe gets names too, not the heading alone.
+    let _ = stream.read_to_end(&mut text);
     let mut out = stdout().lock();
-    let heading = up_and_running(u32::from_be_bytes(port));
-    // Who reads the output may have seen enough, and the port mapper may end.
-    let _ = out.write_all(heading.as_bytes()).and_then(|()| io::copy(&mut stream, &mut out));
-    let _ = out.flush();
+    let _ = out.write_all(&text).and_then(|()| out.flush());
     Status::Success
 }
 

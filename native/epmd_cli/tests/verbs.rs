@@ -5,7 +5,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use epmd_core::{Alive2, Request};
 use epmd_server::{Addresses, Config, Server};
@@ -128,6 +131,32 @@ fn listings_are_printed_as_they_come() {
     assert_eq!(status, Some(0));
     assert!(out.contains("old/unused name <gone>, port = 2"), "{out}");
     assert_eq!(same(port, &["-started"]), (Some(0), String::new(), String::new()));
+}
+
+#[test]
+fn a_short_listing_is_printed_at_once() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let (mut reader, out) = UnixStream::pair().unwrap();
+    let mut command = Command::new(OURS);
+    command.args(["-port", &port, "-names"]).stdout(OwnedFd::from(out));
+    let mut ours = command.spawn().unwrap();
+    drop(command);
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 3]).unwrap();
+    let first = std::thread::spawn(move || {
+        let mut bytes = [0; 1000];
+        let length = reader.read(&mut bytes).unwrap();
+        bytes[..length].escape_ascii().to_string()
+    });
+    stream.write_all(&[0, 0, 0, 9]).unwrap();
+    // Time in which the heading alone could be printed.
+    std::thread::sleep(Duration::from_millis(200));
+    stream.write_all(b"name n1 at port 1\n").unwrap();
+    drop(stream);
+    let expected = "epmd: up and running on port 9 with data:\\nname n1 at port 1\\n";
+    assert_eq!(first.join().unwrap(), expected);
+    assert!(ours.wait().unwrap().success());
 }
 
 #[test]
