@@ -1,6 +1,9 @@
 //! What the benchmarks share.
 
+pub mod cpu;
+pub mod load;
 pub mod process;
+pub mod server;
 pub mod wire;
 
 /// The median of some measurements, the upper one of two; 0 if there are none.

@@ -44,3 +44,15 @@ pub fn register(port: u16, name: &str) -> io::Result<TcpStream> {
     stream.read_exact(&mut reply)?;
     if reply[..2] == *b"v\0" { Ok(stream) } else { Err(io::ErrorKind::AddrInUse.into()) }
 }
+
+/// Asks for all names; the whole reply.
+///
+/// # Errors
+/// When it is not answered.
+pub fn names(port: u16) -> io::Result<Vec<u8>> {
+    let mut stream = connect(port)?;
+    stream.write_all(&Request::Names.encode())?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply)?;
+    if reply.len() < 4 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(reply) }
+}

@@ -24,13 +24,19 @@ use crate::shared::{Peer, Shared};
 /// How long a listener that is retired waits for handshakes under way.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// What came of accepting a connection.
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
 /// Accepts on a listener until it is retired.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::Result<()> {
     let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
     loop {
         tokio::select! {
-            accepted = next(&shared, &socket) => {
-                shared.delay_accept().await;
+            (accepted, was_idle) = next(&shared, &socket) => {
+                // Whoever came during a delay has waited already.
+                if was_idle {
+                    shared.delay_accept().await;
+                }
                 serve(&shared, accepted).await;
             }
             () = listener.retire.notified() => break,
@@ -46,22 +52,25 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::
     Ok(())
 }
 
-/// The next connection. Once none waits, descriptors suffice.
-async fn next(shared: &Shared, socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+/// The next connection, and whether none waited. Once none waits, descriptors
+/// suffice.
+async fn next(shared: &Shared, socket: &TcpListener) -> (Accepted, bool) {
     while shared.lacks_descriptor() {
         shared.out_of_descriptors().await;
     }
-    poll_fn(|context| {
+    let mut was_idle = false;
+    let accepted = poll_fn(|context| {
         let accepted = socket.poll_accept(context);
         if accepted.is_pending() {
+            was_idle = true;
             shared.descriptors_suffice();
         }
         accepted
-    })
-    .await
+    });
+    (accepted.await, was_idle)
 }
 
-async fn serve(shared: &Arc<Shared>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+async fn serve(shared: &Arc<Shared>, accepted: Accepted) {
     match accepted {
         Ok((stream, address)) => {
             // Fails only if the descriptor is none.
