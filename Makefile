@@ -6,6 +6,7 @@
 # make install          the release in PREFIX (/opt/portmapper); with
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
 # make uninstall        takes that back; the same variables
+# make bench            processor time a request, beside C epmd, in docs/benchmarks.md
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
 # make epmd-defects     what docs/epmd-defects.md says, seen in OTP's epmd and in ours
 
@@ -22,7 +23,7 @@ endif
 run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
-.PHONY: help run test conformance release install uninstall bench-footprint epmd-defects
+.PHONY: help run test conformance release install uninstall bench bench-footprint epmd-defects
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -44,6 +45,10 @@ install:
 
 uninstall:
 	@native/install.sh uninstall "$(PREFIX)" $(OTP)
+
+bench: release
+	cargo build --quiet --release --locked --package bench
+	$(or $(CARGO_TARGET_DIR),target)/release/bench $(RELEASE) docs/benchmarks.md
 
 bench-footprint: release
 	cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)

@@ -76,7 +76,10 @@ fn run() -> Result<()> {
                     if subject.kind == Kind::Floor && !work.floor {
                         continue;
                     }
-                    let time = subject.server.time_of(|| (work.run)(&subject.server))?;
+                    let time = subject.server.time_of(|| (work.run)(&subject.server));
+                    let time = time.map_err(|error| {
+                        format!("{}, {}: {error}", title(&subject.kind), work.name)
+                    })?;
                     // The first warms up.
                     if round > 0 {
                         table.add(&work, &subject.kind, time);

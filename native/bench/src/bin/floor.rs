@@ -27,7 +27,12 @@ fn main() -> io::Result<()> {
     let mut waiting: Vec<Option<OwnedFd>> = Vec::new();
     let mut events = [const { MaybeUninit::uninit() }; 64];
     loop {
-        let (ready, _) = epoll::wait(&epoll, events.as_mut_slice(), None)?;
+        let (ready, _) = match epoll::wait(&epoll, events.as_mut_slice(), None) {
+            Ok(events) => events,
+            // It was stopped and goes on.
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
         for event in ready.iter() {
             let data = event.data;
             let Ok(slot @ 1..) = usize::try_from(data.u64()) else {
