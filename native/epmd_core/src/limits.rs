@@ -49,6 +49,10 @@ pub const REFUSED_CREATION: u32 = 99;
 /// `ALIVE2_X_RESP`; older ones get 16 bits in an `ALIVE2_RESP`.
 pub const VERSION_WITH_WIDE_CREATION: u16 = 6;
 
+/// The body of a request for INFO, of ours alone. Any other with its first byte as
+/// the tag is an unknown request, as to C `epmd`.
+pub const INFO: &[u8] = b"info";
+
 /// Tags: the first byte of each request and of those replies that have one.
 pub mod tag {
     /// `EPMD_ALIVE2_REQ`
@@ -65,7 +69,7 @@ pub mod tag {
     pub const NAMES: u8 = b'n';
     /// `EPMD_DUMP_REQ`
     pub const DUMP: u8 = b'd';
-    /// Ours alone: an EPMD that does not know it closes unanswered.
+    /// Ours alone, as the first letter of [`INFO`](super::INFO).
     pub const INFO: u8 = b'i';
     /// `EPMD_KILL_REQ`
     pub const KILL: u8 = b'k';

@@ -1,7 +1,7 @@
 //! The requests, from bytes and to bytes: OTP's six, and INFO of our own
 //! (`docs/protocol.md`).
 
-use crate::limits::{LENGTH_BYTES, tag};
+use crate::limits::{INFO, LENGTH_BYTES, tag};
 use crate::{Name, Refusal, Registration};
 
 /// A request as it stands in its body, borrowed from it.
@@ -89,7 +89,7 @@ impl<'a> Request<'a> {
             }
             tag::NAMES => Ok(Self::Names),
             tag::DUMP => Ok(Self::Dump),
-            tag::INFO => Ok(Self::Info),
+            tag::INFO if body == INFO => Ok(Self::Info),
             tag::KILL => Ok(Self::Kill),
             tag::STOP if rest.is_empty() => Err(Refusal::Malformed),
             tag::STOP => Ok(Self::Stop(rest.split(|&byte| byte == 0).next().unwrap_or(rest))),
@@ -145,7 +145,7 @@ impl<'a> Request<'a> {
             }
             Self::Names => out.push(tag::NAMES),
             Self::Dump => out.push(tag::DUMP),
-            Self::Info => out.push(tag::INFO),
+            Self::Info => out.extend(INFO),
             Self::Kill => out.push(tag::KILL),
             Self::Stop(name) => {
                 out.push(tag::STOP);

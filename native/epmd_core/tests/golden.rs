@@ -35,7 +35,7 @@ const REQUESTS: [(&[u8], Request<'_>); 8] = [
     (b"\0\x03zn1", Request::PortPlease2("n1")),
     (b"\0\x01n", Request::Names),
     (b"\0\x01d", Request::Dump),
-    (b"\0\x01i", Request::Info),
+    (b"\0\x04info", Request::Info),
     (b"\0\x01k", Request::Kill),
     (b"\0\x03sn1", Request::Stop(b"n1")),
 ];
@@ -52,12 +52,11 @@ fn every_request_is_read_from_and_written_as_its_bytes() {
 #[test]
 fn bytes_behind_a_request_that_say_nothing_are_ignored() {
     let alive2 = [&REQUESTS[0].0[2..], b"surplus\0"].concat();
-    let table: [(&[u8], &Request<'_>); 8] = [
+    let table: [(&[u8], &Request<'_>); 7] = [
         (&alive2, &REQUESTS[0].1),
         (b"zn1\0", &Request::PortPlease2("n1")),
         (b"n\0\xff", &Request::Names),
         (b"d\0\xff", &Request::Dump),
-        (b"i\0\xff", &Request::Info),
         (b"kn1", &Request::Kill),
         (b"sn1\0n2\0", &Request::Stop(b"n1")),
         (b"s\0n1", &Request::Stop(b"")),
@@ -69,12 +68,14 @@ fn bytes_behind_a_request_that_say_nothing_are_ignored() {
 
 #[test]
 fn bodies_that_make_no_request_are_closed_unanswered() {
-    let table: [(&[u8], Refusal); 21] = [
+    let table: [(&[u8], Refusal); 23] = [
         (b"", Refusal::InvalidLength),
         (b"\0", Refusal::UnknownRequest),
         (b"a", Refusal::UnknownRequest), // ALIVE, before ALIVE2
         (b"p", Refusal::UnknownRequest), // PORT_PLEASE, before PORT_PLEASE2
         (b"\xff", Refusal::UnknownRequest),
+        (b"i", Refusal::UnknownRequest),
+        (b"info\0", Refusal::UnknownRequest),
         (b"x", Refusal::Malformed),
         (b"x\x12\x34M\0\0\x06\0\x05\0\0\0", Refusal::Malformed), // 12 bytes
         (b"x\x12\x34M\0\0\x06\0\x05\0\0\0\0", Refusal::Malformed), // 13 bytes

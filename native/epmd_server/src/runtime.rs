@@ -19,6 +19,10 @@ use crate::shared::{Farewell, Order, Phase, Shared};
 /// to restart one, too short for a port to stay taken by nobody.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Between two times that the owner is woken at the least: many nodes that come and
+/// go at once cost few switches to another thread. The first is told at once.
+const WAKE_INTERVAL: Duration = Duration::from_millis(20);
+
 /// How long a job that failed (for want of a descriptor, say) waits.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -141,6 +145,7 @@ async fn wake_owner(shared: Arc<Shared>) -> io::Result<()> {
     loop {
         shared.notices.waiting.notified().await;
         (shared.wake_owner)();
+        tokio::time::sleep(WAKE_INTERVAL).await;
     }
 }
 

@@ -38,7 +38,7 @@ fn linked(test: &str, body: impl FnOnce(&mut Remote)) {
 
 /// What is for local peers alone, whatever the exposure.
 fn for_local_peers() -> Vec<Vec<u8>> {
-    vec![DUMP.to_vec(), KILL.to_vec(), framed(b"i"), stop(b"n1"), alive2(b"n2", 1)]
+    vec![DUMP.to_vec(), KILL.to_vec(), framed(b"info"), stop(b"n1"), alive2(b"n2", 1)]
 }
 
 fn refused_as_remote(server: &Served) -> u64 {

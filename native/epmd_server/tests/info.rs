@@ -9,7 +9,7 @@ use common::wire::{NAMES, ask_and_see, framed, port_please, register, v4};
 use epmd_core::Facts;
 
 fn facts(server: &Served) -> Vec<(String, String)> {
-    let reply = ask_and_see(v4(server.port()), &framed(b"i")).0;
+    let reply = ask_and_see(v4(server.port()), &framed(b"info")).0;
     let facts = Facts::decode(&reply).unwrap();
     assert_eq!(facts.epmd_port, u32::from(server.port()));
     facts.facts

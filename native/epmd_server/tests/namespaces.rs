@@ -135,7 +135,7 @@ fn requests() -> Vec<Vec<u8>> {
         .map(<[u8]>::to_vec)
         .collect();
     requests.extend([port_please(b"n1"), port_please(b"n2"), port_please(b""), stop(b"n1")]);
-    requests.extend([alive2(b"n2", 1), alive2(b"n1", 1), framed(b"?"), framed(b"i")]);
+    requests.extend([alive2(b"n2", 1), alive2(b"n1", 1), framed(b"?"), framed(b"info")]);
     requests
 }
 
