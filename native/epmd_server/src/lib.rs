@@ -26,6 +26,7 @@ mod notices;
 mod platform;
 mod runtime;
 mod server;
+mod service_manager;
 mod session;
 mod shared;
 
@@ -37,4 +38,5 @@ pub use listen::{ListenError, Listening, SkippedAddress, listen_for};
 pub use notices::Notice;
 pub use platform::{PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
+pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;

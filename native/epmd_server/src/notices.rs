@@ -69,6 +69,11 @@ pub enum Notice {
         /// What the system said.
         error: String,
     },
+    /// The service manager could not be told something.
+    ServiceManagerUnreachable {
+        /// What the system said.
+        error: String,
+    },
     /// A KILL was granted: the server has ended.
     Killed {
         /// Who sent it.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::listen::Listener;
 use crate::notices::Notice;
 use crate::platform::{self, Held};
+use crate::service_manager;
 use crate::shared::{Farewell, Order, Phase, Shared};
 
 /// How long a server goes on without an owner: long enough for a supervisor
@@ -83,6 +84,7 @@ async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
     let mut jobs: JoinSet<io::Result<()>> = JoinSet::new();
     jobs.spawn(wake_owner(shared.clone()));
     jobs.spawn(Held::watch(shared.clone()));
+    jobs.spawn(service_manager::report(shared.clone()));
     let mut accepting: Vec<Arc<Listener>> = Vec::new();
     loop {
         let order = shared.order.lock().take();
@@ -154,6 +156,7 @@ fn end_by_kill(shared: &Shared, farewell: Farewell) {
     let Farewell { peer, mut stream, reply } = farewell;
     // First of all, so that the owner does not take the end for a defect.
     shared.notices.push(Notice::Killed { peer });
+    shared.reports.stopping();
     shared.close();
     // Two bytes into an empty buffer. If the peer is gone, so be it.
     if stream.write(&reply).is_ok() {

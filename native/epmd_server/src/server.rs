@@ -14,6 +14,7 @@ use crate::listen::{self, Bound, ListenError, SkippedAddress};
 use crate::notices::Notice;
 use crate::platform;
 use crate::runtime;
+use crate::service_manager::ServiceManager;
 use crate::shared::{Order, Phase, Shared};
 use crate::{Addresses, Config, CounterValues};
 
@@ -134,6 +135,13 @@ impl Server {
         Ok(())
     }
 
+    /// Speaks the protocol of this service manager from now on: `READY`,
+    /// `STATUS`, `STOPPING`, and `WATCHDOG` as long as the owner takes notices
+    /// when it is woken.
+    pub fn report_to(&self, manager: ServiceManager) {
+        self.shared.reports.report_to(manager);
+    }
+
     /// Tells that there is an owner again: it is woken if something waits.
     pub fn attach(&self) {
         *self.shared.orphaned_since.lock() = None;
@@ -150,6 +158,7 @@ impl Server {
 
     /// Closes every socket and ends the thread, waiting for it.
     pub fn stop(&self) {
+        self.shared.reports.stopping();
         self.shared.give_order(Order::Stop);
         if let Some(thread) = self.thread.lock().take() {
             // What it leaves behind if it had died goes too.
@@ -163,6 +172,7 @@ impl Server {
     /// it got fewer than `limit`.
     #[must_use]
     pub fn take_notices(&self, limit: usize) -> (Vec<Notice>, u64) {
+        self.shared.reports.owner_lives();
         self.shared.notices.take(limit)
     }
 
@@ -289,6 +299,7 @@ impl Server {
         let kept = |one: &Arc<_>| bound.listeners.iter().any(|other| Arc::ptr_eq(one, other));
         let retired: Vec<_> = current.into_iter().filter(|one| !kept(one)).collect();
         *self.shared.listeners.lock() = bound.listeners;
+        self.shared.reports.status_changed();
         self.shared.changed.notify_one();
         for listener in retired {
             listener.retire(closed.clone());

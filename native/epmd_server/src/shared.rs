@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
 use crate::platform::{Held, is_reserved, unreserve};
+use crate::service_manager::Reports;
 
 /// Whether the server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) held: Held,
     pub(crate) counters: Counters,
     pub(crate) notices: Notices,
+    pub(crate) reports: Reports,
     pub(crate) order: Mutex<Option<Order>>,
     /// Tells the thread to look at its order, its listeners and its owner.
     pub(crate) changed: Notify,
@@ -85,6 +87,7 @@ impl Shared {
             held: Held::new()?,
             counters: Counters::default(),
             notices: Notices::default(),
+            reports: Reports::default(),
             order: Mutex::default(),
             changed: Notify::new(),
             phase: Mutex::new(Phase::Down),
@@ -166,6 +169,7 @@ impl Shared {
             Event::Down { .. } => self.counters.unregistered.add_one(),
         }
         self.notices.push(Notice::Node(event));
+        self.reports.status_changed();
     }
 
     /// Refuses a request whose connection closes unanswered.
