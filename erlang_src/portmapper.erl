@@ -130,10 +130,10 @@
 %% `ps' and others call the process, at most 15 bytes; by default, or if empty, what
 %% they call it anyway. `trim_memory': give memory that only the start needed back
 %% to the system; `false' by default. These too are for a node that does nothing else.
-%% `systemd': serve on the
-%% listening sockets that a service manager handed over to this VM; `false' by
-%% default. `log_level': log from
-%% this level on, whatever logger's own level is; `default' by default.
+%% `systemd': serve on the listening sockets that a service manager handed over to
+%% this VM, and tell it how the port mapper is (`READY', `STATUS', `STOPPING',
+%% `WATCHDOG'); `false' by default. `log_level': log from this level on, whatever
+%% logger's own level is; `default' by default.
 %% `debug': log at level `debug' what peers ask (1), also their connections (2),
 %% also the bytes of requests (3); 0 by default.
 

@@ -5,15 +5,22 @@
 -export([with_checked/1, change/2, current/1]).
 
 %% @doc Reads the configuration and passes it on to be checked and used, with
-%% the descriptors of listening sockets that were handed over to this VM.
+%% the descriptors of listening sockets that were handed over to this VM, and
+%% the variables that tell of a service manager.
 -spec with_checked(Use) -> {ok, Value} | {error, term()} when
-    Use :: fun((portmapper_nif:config(), [integer()]) -> {ok, Value} | {error, term()}).
+    Use :: fun(
+        (portmapper_nif:config(), [integer()], [portmapper_nif:variable()]) ->
+            {ok, Value} | {error, term()}
+    ).
 with_checked(Use) ->
     Application = maps:from_list(application:get_all_env(portmapper)),
     Own = maps:remove(included_applications, Application),
     Given = maps:merge(from_os_env(), Own),
-    case Use(to_native(Given), inherited(Given)) of
-        {error, Reason} -> {error, name_source(Reason, Given, Own)};
+    Variables = service_manager(Given),
+    Native = [{atom_to_binary(Name), native_text(Value)} || {Name, Value} <- Variables],
+    case Use(to_native(Given), inherited(Given), Native) of
+        {error, Reason} ->
+            {error, name_source(Reason, maps:merge(Given, maps:from_list(Variables)), Own)};
         Ok -> Ok
     end.
 
@@ -34,6 +41,22 @@ count(Text) ->
         {Count, ""} when Count > 0 -> Count;
         _ -> 0
     end.
+
+%% The protocol of sd_notify(3). The service manager may mean something else in
+%% this VM, too.
+service_manager(#{systemd := true}) ->
+    [
+        {Name, Value}
+     || Name <- ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'],
+        Value <- [os:getenv(atom_to_list(Name))],
+        Value =/= false
+    ];
+service_manager(_Config) ->
+    [].
+
+%% The bytes that the system has.
+native_text(Value) ->
+    unicode:characters_to_binary(Value, unicode, file:native_name_encoding()).
 
 %% @doc Changes some keys of a running server.
 -spec change(portmapper_nif:server(), map()) -> ok | {error, term()}.
@@ -83,7 +106,7 @@ name_source({bad_config, #{key := Key} = Details}, Given, Own) ->
             true -> Key;
             false -> maps:get(Key, variables(), Key)
         end,
-    {bad_config, Details#{key := Named, value := maps:get(Key, Given, undefined)}};
+    {bad_config, Details#{key := Named, value => maps:get(Key, Given, undefined)}};
 name_source(Reason, _Given, _Own) ->
     Reason.
 

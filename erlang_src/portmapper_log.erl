@@ -73,6 +73,8 @@ notice({address_skipped, Address, Reason}) ->
     ?LOG_WARNING("does not listen on ~ts: ~ts", [peer(Address), Reason]);
 notice({file_limit_kept, Reason}) ->
     ?LOG_WARNING("cannot raise the limit of open files: ~ts", [Reason]);
+notice({service_manager_unreachable, Reason}) ->
+    ?LOG_WARNING("cannot reach the service manager (NOTIFY_SOCKET): ~ts", [Reason]);
 notice({killed, Peer}) ->
     ?LOG_NOTICE("portmapper ends: ~ts sent KILL", [peer(Peer)]).
 

@@ -7,7 +7,7 @@
 
 -export([
     load/0,
-    start/2,
+    start/3,
     attach/1,
     reference/1,
     phase/1,
@@ -26,13 +26,17 @@
     config/1,
     reconfigure/2
 ]).
--export_type([server/0, phase/0, config/0, config_error/0, listen_error/0, notice/0]).
+-export_type([
+    server/0, phase/0, config/0, variable/0, config_error/0, listen_error/0, notice/0
+]).
 
 -opaque server() :: reference().
 -type phase() :: running | down | closed.
 %% `down': the server's thread has died, every socket is still there.
 -type config() :: #{atom() => term()}.
 %% As {@link portmapper:config()}, with addresses as binaries.
+-type variable() :: {Name :: binary(), Value :: binary()}.
+%% Of the environment of the operating system.
 -type config_error() ::
     {bad_config, #{key := term(), value := term(), expected := binary()}}.
 -type listen_error() ::
@@ -46,6 +50,7 @@
     }}
     | {too_many_addresses, #{count := pos_integer()}}
     | {not_listening, #{descriptor := integer()}}
+    | {service_manager_unreachable, #{reason := binary()}}
     | {cannot_start_thread, #{reason := binary()}}.
 -type peer() :: portmapper:peer().
 -type notice() ::
@@ -61,6 +66,7 @@
     | descriptors_suffice
     | {address_skipped, peer(), Reason :: binary()}
     | {file_limit_kept, Reason :: binary()}
+    | {service_manager_unreachable, Reason :: binary()}
     | {killed, peer()}.
 
 %% @doc Loads the library, unless it is loaded. Not done by `-on_load', which
@@ -85,10 +91,12 @@ priv_dir() ->
 
 %% @doc Serves on the listening sockets that have these descriptors in this
 %% process, which are the server's from then on; binds itself if there are none.
-%% Nothing is bound after an error.
--spec start(config(), Descriptors :: [non_neg_integer()]) ->
+%% Nothing is bound after an error. Speaks the protocol of the service manager
+%% that the variables tell of: as long as the owner takes notices when it is
+%% woken, a watchdog hears of it.
+-spec start(config(), Descriptors :: [non_neg_integer()], [variable()]) ->
     {ok, server()} | {error, config_error() | listen_error()}.
-start(_Config, _Descriptors) ->
+start(_Config, _Descriptors, _Variables) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc Makes the caller the owner. When the owner ends and no other attaches

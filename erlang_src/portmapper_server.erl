@@ -61,7 +61,7 @@ hold() ->
 start() ->
     case portmapper_nif:load() of
         ok ->
-            case portmapper_config:with_checked(fun portmapper_nif:start/2) of
+            case portmapper_config:with_checked(fun portmapper_nif:start/3) of
                 {ok, Server} ->
                     persistent_term:put(?MODULE, Server),
                     portmapper_log:set_level(portmapper_nif:config(Server)),

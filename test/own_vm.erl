@@ -3,7 +3,14 @@
 
 -export([start/0, start/1, try_start/1, stop/0, port/0, free_port/0]).
 
--define(VARIABLES, ["ERL_EPMD_PORT", "ERL_EPMD_ADDRESS", "ERL_EPMD_RELAXED_COMMAND_CHECK"]).
+-define(VARIABLES, [
+    "ERL_EPMD_PORT",
+    "ERL_EPMD_ADDRESS",
+    "ERL_EPMD_RELAXED_COMMAND_CHECK",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID"
+]).
 
 %% @doc Starts it on loopback, and yields the port that the system chose.
 start() ->

@@ -1,6 +1,6 @@
 //! Errors as `{Tag, Map}`, documented in `erlang_src/portmapper_nif.erl`.
 
-use epmd_server::{ListenError, ReconfigureError};
+use epmd_server::{ListenError, ReconfigureError, ServiceManagerError};
 use rustler::{Encoder, Env, Term};
 
 use crate::terms::{atom, atoms, binary, ip, map, system_error, tagged_map};
@@ -37,6 +37,22 @@ pub(crate) fn listen(env: Env<'_>, error: ListenError) -> Term<'_> {
         }
         ListenError::Thread(error) => {
             tagged_map(env, atoms::cannot_start_thread(), &[system_error(env, &error)])
+        }
+        _ => atoms::unknown().to_term(env),
+    }
+}
+
+/// A variable is named by its name; its value is known to whoever read it.
+pub(crate) fn service_manager(env: Env<'_>, error: ServiceManagerError) -> Term<'_> {
+    match error {
+        ServiceManagerError::BadVariable { variable, expected } => {
+            let variable = (atoms::key(), atom(env, variable).to_term(env));
+            let expected = (atoms::expected(), binary(env, expected.as_bytes()).to_term(env));
+            tagged_map(env, atoms::bad_config(), &[variable, expected])
+        }
+        ServiceManagerError::Socket(error) => {
+            let tag = atoms::service_manager_unreachable();
+            tagged_map(env, tag, &[system_error(env, &error)])
         }
         _ => atoms::unknown().to_term(env),
     }

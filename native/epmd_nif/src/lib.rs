@@ -11,7 +11,7 @@ mod terms;
 use std::sync::Arc;
 
 use epmd_core::{Glob, Name, Registration};
-use epmd_server::{Phase, Server};
+use epmd_server::{Phase, Server, ServiceManager};
 use parking_lot::Mutex;
 use rustler::types::atom::ok;
 use rustler::{Atom, Binary, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
@@ -51,8 +51,12 @@ fn start<'a>(
     env: Env<'a>,
     config: Term<'a>,
     descriptors: Vec<i32>,
+    variables: Vec<(String, Binary<'a>)>,
 ) -> Result<ResourceArc<Handle>, Term<'a>> {
     let config = config::read(env, config)?;
+    let value = |name: &str| variables.iter().find(|(variable, _)| variable == name);
+    let manager = ServiceManager::from_environment(|name| value(name).map(|(_, text)| &text[..]))
+        .map_err(|error| errors::service_manager(env, error))?;
     let owner = Owner::default();
     let wake = wake(owner.clone());
     let started = if descriptors.is_empty() {
@@ -62,6 +66,9 @@ fn start<'a>(
         sockets.and_then(|sockets| Server::start_on(config, sockets, wake))
     };
     let server = started.map_err(|error| errors::listen(env, error))?;
+    if let Some(manager) = manager {
+        server.report_to(manager);
+    }
     Ok(ResourceArc::new(Handle { server, owner }))
 }
 

@@ -17,7 +17,8 @@ pub(crate) mod atoms {
         protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
         exposure, open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
-        descriptor, not_listening, connected, asked, received, elixir_struct = "__struct__",
+        descriptor, not_listening, connected, asked, received, service_manager_unreachable,
+        elixir_struct = "__struct__",
     }
 }
 
@@ -158,6 +159,9 @@ pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
             (atoms::address_skipped(), from(address), text(env, error)).encode(env)
         }
         Notice::FileLimitKept { error } => (atoms::file_limit_kept(), text(env, error)).encode(env),
+        Notice::ServiceManagerUnreachable { error } => {
+            (atoms::service_manager_unreachable(), text(env, error)).encode(env)
+        }
         Notice::Killed { peer } => (atoms::killed(), from(peer)).encode(env),
         _ => atoms::unknown().to_term(env),
     }
