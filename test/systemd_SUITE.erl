@@ -20,6 +20,7 @@
     the_watchdog_hears_until_the_vm_stops/1,
     sigterm_ends_it_in_good_order/1,
     a_kill_ends_it_in_good_order/1,
+    one_that_another_service_started_tells_nothing/1,
     who_connects_first_is_answered/1,
     start_waits_until_it_serves/1,
     the_status_counts_nodes/1,
@@ -56,7 +57,8 @@ groups() ->
             it_is_the_main_process_that_tells,
             the_watchdog_hears_until_the_vm_stops,
             sigterm_ends_it_in_good_order,
-            a_kill_ends_it_in_good_order
+            a_kill_ends_it_in_good_order,
+            one_that_another_service_started_tells_nothing
         ]},
         {both, Everywhere ++ Once},
         {ipv4, Everywhere},
@@ -211,6 +213,18 @@ a_kill_ends_it_in_good_order(Config) ->
     Told = program:await(Manager, "ended 0\n"),
     ?assertMatch({match, _}, re:run(Told, "STOPPING=1\n")),
     stop_manager(Manager).
+
+one_that_another_service_started_tells_nothing(Config) ->
+    Manager = service_manager:start(),
+    Port = own_vm:free_port(),
+    Variables = [{"WATCHDOG_USEC", "100000"} | service_manager:environment(Manager)],
+    Environment = {env, program:environment(testkit:epmd_port(Port) ++ Variables)},
+    Epmd = filename:join(?config(release, Config), "bin/epmd"),
+    {0, <<>>} = testkit:run([Epmd, "-daemon", "-address", "127.0.0.1"], [Environment]),
+    ?assertEqual([], testkit:names(Port)),
+    ?assertEqual(<<"OK">>, testkit:request(Port, "k")),
+    ?assert(service_manager:is_told_nothing(Manager, 500)),
+    ok = service_manager:stop(Manager).
 
 %% Under systemd.
 

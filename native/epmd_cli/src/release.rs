@@ -9,7 +9,7 @@ use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
 use epmd_core::Exposure;
-use epmd_server::{Addresses, Config};
+use epmd_server::{Addresses, Config, ServiceManager};
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
@@ -119,6 +119,11 @@ impl Release {
         }
         if daemon {
             command.args(["-kernel", "logger", SYSTEM_LOG]);
+            // What is started in the background by a service, a node maybe, is
+            // not that service.
+            for name in ServiceManager::VARIABLES {
+                command.env_remove(name);
+            }
         }
         for (name, _) in std::env::vars_os() {
             if is_own(&name) {
