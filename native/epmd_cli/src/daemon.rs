@@ -45,7 +45,8 @@ pub(crate) fn start(sockets: Sockets, command: impl FnOnce(Sockets) -> Command) 
     match fork_watcher(sockets, command) {
         Ok(report) if report.is_empty() => Status::Success,
         Ok(report) => {
-            say(&report);
+            // What comes first is the cause of what follows.
+            say(report.lines().next().unwrap_or_default());
             Status::Failure
         }
         Err(error) => {
@@ -90,7 +91,7 @@ fn watch(
         Fork::Child => {
             // Back only if it fails.
             let error = command(sockets).exec();
-            let _ = write!(report, "cannot start the Erlang virtual machine: {error}");
+            let _ = writeln!(report, "cannot start the Erlang virtual machine: {error}");
             exit(1);
         }
         Fork::Parent(vm) => vm,

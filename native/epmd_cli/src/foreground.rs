@@ -34,18 +34,27 @@ fn run_as_init(command: impl FnOnce() -> Command) -> ExitCode {
     match signals.and_then(|signals| Ok((signals, fork()?))) {
         Err(error) => failed(error),
         Ok((_, Fork::Child)) => failed(command().exec()),
-        Ok((mut signals, Fork::Parent(vm))) => loop {
-            for signal in signals.wait() {
-                if let Some(signal) = Signal::from_named_raw(signal).filter(|&s| s != Signal::CHILD)
-                {
-                    // It may just have ended.
-                    let _ = kill_process(vm, signal);
-                }
+        Ok((mut signals, Fork::Parent(vm))) => {
+            // With the sockets: what connects once the virtual machine has closed
+            // them would wait here.
+            drop(command);
+            reap_until_end(&mut signals, vm)
+        }
+    }
+}
+
+/// Passes signals on to the virtual machine, and reaps all that end, until it does.
+fn reap_until_end(signals: &mut Signals, vm: Pid) -> ExitCode {
+    loop {
+        for signal in signals.wait() {
+            if let Some(signal) = Signal::from_named_raw(signal).filter(|&s| s != Signal::CHILD) {
+                // It may just have ended.
+                let _ = kill_process(vm, signal);
             }
-            if let Some(status) = reap(vm) {
-                return ExitCode::from(status);
-            }
-        },
+        }
+        if let Some(status) = reap(vm) {
+            return ExitCode::from(status);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use arguments::{Action, Arguments};
 use output::{Status, print, say};
+use process::close_from;
 use release::Release;
 use replace::Replaced;
 use sockets::{Sockets, SocketsError};
@@ -52,6 +53,9 @@ fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
         Ok(release) => release,
         Err(error) => return fail(&error.to_string()),
     };
+    if daemon {
+        close_from(sockets::first_foreign());
+    }
     let warn = |message: &str| if daemon { syslog::log(message) } else { say(message) };
     let (sockets, replaced) = if replace {
         match replace::take_port(config, warn) {

@@ -13,10 +13,7 @@ use epmd_server::{Addresses, Config, ServiceManager};
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
-use crate::sockets::Sockets;
-
-/// The first descriptor of the `LISTEN_FDS` protocol.
-const FIRST_DESCRIPTOR: i32 = 3;
+use crate::sockets::{FIRST_DESCRIPTOR, Sockets};
 
 /// Where packages put the release; a copy of the program in OTP's own directory
 /// finds it there.
@@ -79,6 +76,9 @@ impl Release {
             path: path.to_path_buf(),
             error,
         };
+        // The virtual machine may run in another directory, and loads code as it
+        // uses it: it has to find the same release for as long as it runs.
+        let root = root.canonicalize().map_err(|error| incomplete(&root, error))?;
         let path = versions_file(&root);
         let text = std::fs::read_to_string(&path).map_err(|error| incomplete(&path, error))?;
         let [erts, version] = text.split_whitespace().collect::<Vec<_>>()[..] else {

@@ -1,7 +1,10 @@
 //! The listening sockets that the virtual machine is to serve on.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
+use std::os::fd::RawFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use epmd_server::{Config, ListenError, PortHolder, SkippedAddress, listen_for};
 use thiserror::Error;
@@ -11,6 +14,15 @@ use crate::client::{connect_to, names};
 /// Long enough for a port mapper that was just started and holds the port for a
 /// virtual machine that is not up yet.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a process that is ending may keep the port without answering.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to bind the port meanwhile.
+const BIND_RETRY: Duration = Duration::from_millis(5);
+
+/// The first descriptor of the `LISTEN_FDS` protocol.
+pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
 
 pub(crate) enum Sockets {
     /// Bound by this process.
@@ -70,24 +82,60 @@ fn inherited() -> usize {
     number("LISTEN_FDS").filter(|_| mine).map_or(0, |count| count as usize)
 }
 
-/// Binds the addresses of the configuration.
+/// The first descriptor that was left open by whoever started the program.
+pub(crate) fn first_foreign() -> RawFd {
+    RawFd::try_from(inherited()).map_or(RawFd::MAX, |count| count.saturating_add(FIRST_DESCRIPTOR))
+}
+
+/// Binds the addresses of the configuration. Who has just ended, or is about to,
+/// may keep the port for a moment.
 pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, SocketsError> {
-    match listen_for(config) {
-        Ok(listening) => {
-            for SkippedAddress { address, error } in listening.skipped {
-                warn(&format!("does not listen on {address}: {error}"));
+    let begun = Instant::now();
+    loop {
+        match listen_for(config) {
+            Ok(listening) => {
+                for SkippedAddress { address, error } in listening.skipped {
+                    warn(&format!("does not listen on {address}: {error}"));
+                }
+                return Ok(Sockets::Bound(listening.sockets));
             }
-            Ok(Sockets::Bound(listening.sockets))
+            Err(ListenError::InUse { address, holder }) => {
+                let answer = answer_of(address);
+                if answer == Answer::None && begun.elapsed() < END_TIMEOUT {
+                    sleep(BIND_RETRY);
+                    continue;
+                }
+                return Err(in_use(address, holder, answer));
+            }
+            Err(error) => return Err(SocketsError::Listen(error)),
         }
-        Err(ListenError::InUse { address, holder }) => Err(in_use(address, holder)),
-        Err(error) => Err(SocketsError::Listen(error)),
     }
 }
 
-fn in_use(address: SocketAddr, holder: Option<PortHolder>) -> SocketsError {
+/// What is heard from the holder of a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It serves.
+    Epmd,
+    /// It says nothing.
+    Silence,
+    /// It is not there any more, closes the connection, or says something else.
+    None,
+}
+
+fn answer_of(address: SocketAddr) -> Answer {
     let at = reachable(address);
-    let answer = connect_to(at.ip(), at.port(), PATIENCE).and_then(names);
-    if answer.is_ok() {
+    match connect_to(at.ip(), at.port(), PATIENCE).and_then(names) {
+        Ok(_) => Answer::Epmd,
+        Err(error) => match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Answer::Silence,
+            _ => Answer::None,
+        },
+    }
+}
+
+fn in_use(address: SocketAddr, holder: Option<PortHolder>, answer: Answer) -> SocketsError {
+    if answer == Answer::Epmd {
         return SocketsError::EpmdServes(address.port());
     }
     let holder = holder.map_or_else(|| "an unknown process".to_owned(), |one| one.to_string());
