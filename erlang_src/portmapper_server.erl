@@ -139,15 +139,17 @@ handle_cast(_Message, State) ->
 
 %% @private
 handle_info(portmapper, #state{server = Server} = State) ->
+    %% Before the notices are taken: all that led to it are among them then.
+    Phase = portmapper_nif:phase(Server),
     {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
     ok = portmapper_log:notices(Notices, Missed),
-    case length(Notices) of
-        %% Only a shorter batch has the server wake this process again.
-        ?BATCH -> self() ! portmapper;
-        _ -> ok
-    end,
     case [Peer || {killed, Peer} <- Notices] of
-        [] -> follow(portmapper_nif:phase(Server), State);
+        [] when length(Notices) =:= ?BATCH ->
+            %% Only a shorter batch has the server wake this process again.
+            self() ! portmapper,
+            {noreply, State};
+        [] ->
+            follow(Phase, State);
         [_Peer] ->
             ok = end_application(0),
             {noreply, State}

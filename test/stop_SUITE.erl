@@ -14,6 +14,7 @@
     kill_is_refused_while_nodes_are_registered/1,
     kill_is_granted_when_checking_is_relaxed/1,
     kill_is_no_crash_when_events_wait/1,
+    kill_is_no_crash_when_requests_are_logged/1,
     kill_is_not_lost_while_a_process_starts/1,
     every_function_tells_that_it_is_not_running/1
 ]).
@@ -126,6 +127,19 @@ kill_is_no_crash_when_events_wait(_Config) ->
     ?assert(is_free(Port)).
 
 %% As it is when the application has just begun to start.
+%% What is told of the request comes before what is told of the KILL.
+kill_is_no_crash_when_requests_are_logged(_Config) ->
+    lists:foreach(fun(_) -> kill_while_requests_are_logged() end, lists:seq(1, 100)).
+
+kill_while_requests_are_logged() ->
+    Port = start(#{debug => 2, log_level => none}),
+    Monitor = monitor(process, portmapper_server),
+    ?assertEqual(<<"OK">>, testkit:request(Port, "k")),
+    receive
+        {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(shutdown, Reason)
+    end,
+    testkit:wait_until(fun is_stopped/0).
+
 kill_is_not_lost_while_a_process_starts(_Config) ->
     Port = start(#{}),
     Process = whereis(portmapper_server),

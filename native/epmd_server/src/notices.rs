@@ -103,7 +103,9 @@ struct Queue {
 impl Notices {
     pub(crate) fn push(&self, notice: Notice) {
         let mut queue = self.queue.lock();
-        if queue.notices.len() < CAPACITY {
+        // Without that one the end would be taken for a defect.
+        let needed = matches!(notice, Notice::Killed { .. });
+        if needed || queue.notices.len() < CAPACITY {
             queue.notices.push_back(notice);
         } else {
             queue.missed += 1;
@@ -166,5 +168,15 @@ mod tests {
         let (taken, missed) = notices.take(usize::MAX);
         assert_eq!((taken.len(), missed), (CAPACITY, 3));
         assert_eq!(notices.take(1), (vec![], 0));
+    }
+
+    #[test]
+    fn a_kill_is_never_missed() {
+        let notices = Notices::default();
+        (0..CAPACITY).for_each(|_| notices.push(Notice::OutOfDescriptors));
+        let killed = Notice::Killed { peer: ([127, 0, 0, 1], 4711).into() };
+        notices.push(killed.clone());
+        let (taken, missed) = notices.take(usize::MAX);
+        assert_eq!((taken.last(), missed), (Some(&killed), 0));
     }
 }
