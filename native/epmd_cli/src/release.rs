@@ -134,11 +134,15 @@ impl Release {
         command.env("BINDIR", &self.erts_bin);
         command.env("EMU", "beam");
         command.env("PROGNAME", "epmd");
-        // Without a home `erl` does not start; without an end the dump of a crash
-        // would fill the directory.
+        // Without a home `erl` does not start.
         if std::env::var_os("HOME").is_none_or(|home| home.is_empty()) {
             command.env("HOME", "/");
         }
+        // Nor does it where it cannot tell its directory, because that is gone.
+        if std::env::current_dir().is_err() {
+            command.current_dir("/");
+        }
+        // Without an end the dump of a crash would fill the directory.
         command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.env("MALLOC_ARENA_MAX", "1");
         command.env("LISTEN_FDS", sockets.len().to_string());
