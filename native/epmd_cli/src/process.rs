@@ -1,10 +1,12 @@
 //! What only the system's own calls can do.
 
-#![allow(unsafe_code, reason = "fork and the disposition of signals have no safe form")]
+#![allow(unsafe_code, reason = "fork, signals and the numbers of descriptors have no safe form")]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, RawFd};
 
+use rustix::net::{SocketType, getsockname, sockopt};
 use rustix::process::Pid;
 
 /// Which of two processes this is after a [`fork`].
@@ -27,6 +29,18 @@ pub(crate) fn fork() -> io::Result<Fork> {
 pub(crate) fn ignore_hangup() {
     // SAFETY: no handler is installed.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
+/// Where the socket with this number listens, if it is one that does, for TCP.
+pub(crate) fn listening_address(descriptor: RawFd) -> Option<SocketAddr> {
+    // SAFETY: it is asked for nothing but what it is, and nothing here closes it.
+    // If it is not open, the system says so.
+    let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let listens = sockopt::socket_acceptconn(socket).ok()?;
+    let stream = sockopt::socket_type(socket).ok()? == SocketType::STREAM;
+    let address = getsockname(socket).ok().filter(|_| listens && stream)?;
+    // Any other family has no such address.
+    SocketAddr::try_from(address).ok()
 }
 
 /// Closes this descriptor and all above it: those that whoever started the

@@ -10,6 +10,7 @@ use epmd_server::{Config, ListenError, PortHolder, SkippedAddress, listen_for};
 use thiserror::Error;
 
 use crate::client::{connect_to, names};
+use crate::process::listening_address;
 
 /// Long enough for a port mapper that was just started and holds the port for a
 /// virtual machine that is not up yet.
@@ -27,24 +28,25 @@ pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
 pub(crate) enum Sockets {
     /// Bound by this process.
     Bound(Vec<TcpListener>),
-    /// So many that a service manager has put in their place already.
-    Inherited(usize),
+    /// Put in their place already by a service manager, with these addresses.
+    Inherited(Vec<SocketAddr>),
 }
 
 impl Sockets {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Bound(sockets) => sockets.len(),
-            Self::Inherited(count) => *count,
+            Self::Inherited(addresses) => addresses.len(),
         }
     }
 
-    /// Where a client on this host reaches them; unknown for those inherited.
+    /// Where a client on this host reaches them.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Bound(sockets) => Some(reachable(sockets.first()?.local_addr().ok()?)),
-            Self::Inherited(_) => None,
+            Self::Bound(sockets) => sockets.first()?.local_addr().ok(),
+            Self::Inherited(addresses) => addresses.first().copied(),
         }
+        .map(reachable)
     }
 }
 
@@ -63,6 +65,8 @@ pub(crate) enum SocketsError {
     Listen(ListenError),
     #[error("systemd provides no sockets")]
     NoneInherited,
+    #[error("descriptor {0} is not a TCP socket that listens")]
+    NotListening(RawFd),
 }
 
 /// Takes the sockets that a service manager hands over, else binds. Messages
@@ -71,7 +75,13 @@ pub(crate) fn open(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, Sock
     match inherited() {
         0 if config.systemd => Err(SocketsError::NoneInherited),
         0 => bind(config, warn),
-        count => Ok(Sockets::Inherited(count)),
+        count => {
+            let address = |descriptor| {
+                listening_address(descriptor).ok_or(SocketsError::NotListening(descriptor))
+            };
+            let descriptors = FIRST_DESCRIPTOR..first_foreign();
+            descriptors.take(count).map(address).collect::<Result<_, _>>().map(Sockets::Inherited)
+        }
     }
 }
 
