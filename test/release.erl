@@ -129,10 +129,11 @@ processes(Port) ->
     {ok, Files} = file:list_dir("/proc"),
     [Pid || [Digit | _] = Pid <- Files, Digit >= $0, Digit =< $9, IsMarked(Pid)].
 
-%% @doc Those of them that are VMs.
+%% @doc Those of them that are VMs of the release, whatever they call themselves.
 -spec vms(inet:port_number()) -> [string()].
 vms(Port) ->
-    [Pid || Pid <- processes(Port), {ok, <<"beam.smp\n">>} =:= file:read_file(["/proc/", Pid, "/comm"])].
+    [Machine] = filelib:wildcard(filename:join(root(), "erts-*/bin/beam.smp")),
+    [Pid || Pid <- processes(Port), {ok, Machine} =:= file:read_link(["/proc/", Pid, "/exe"])].
 
 %% @doc Whether the port can be bound at once, with nobody left on it.
 -spec is_free(inet:port_number()) -> boolean().
