@@ -139,25 +139,22 @@ a_late_end_is_told_on_the_terminal(Config) ->
 
 a_late_end_is_told_in_the_system_log(Config) ->
     system_log:available() orelse throw({skip, "no mount namespaces here (not root?)"}),
-    Log = system_log:open(),
-    with_garbage(Config, fun() ->
+    Test = fun(Log) ->
         Script = system_log:script(Log, "$EPMD -daemon"),
         ?assertEqual({0, <<>>}, shell(Config, Script)),
-        {error, Text} = system_log:next(Log),
-        ?assertEqual(late(), Text)
-    end),
-    ok = system_log:close(Log).
+        ?assertEqual({error, late()}, system_log:next(Log))
+    end,
+    with_garbage(Config, fun() -> system_log:with(Test) end).
 
 without_a_system_log_nothing_waits(Config) ->
     system_log:available() orelse throw({skip, "no mount namespaces here (not root?)"}),
-    Log = system_log:open(),
-    %% There is the name, and nobody behind it.
-    ok = system_log:close_socket(Log),
-    with_garbage(Config, fun() ->
+    Test = fun(Log) ->
+        %% There is the name, and nobody behind it.
+        ok = system_log:close_socket(Log),
         ?assertEqual({0, <<>>}, shell(Config, system_log:script(Log, "$EPMD -daemon"))),
         ok = release:await_end(?config(port, Config))
-    end),
-    ok = system_log:close(Log).
+    end,
+    with_garbage(Config, fun() -> system_log:with(Test) end).
 
 late() ->
     <<"the Erlang virtual machine ended with status 1 before it served; without -daemon it tells "

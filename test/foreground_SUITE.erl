@@ -137,8 +137,9 @@ a_deleted_working_directory_does_no_harm(Config) ->
 
 in_the_background_it_logs_to_the_system_log(Config) ->
     system_log:available() orelse throw({skip, "no mount namespaces here (not root?)"}),
-    Port = ?config(port, Config),
-    Log = system_log:open(),
+    system_log:with(fun(Log) -> logs_to(Log, ?config(port, Config)) end).
+
+logs_to(Log, Port) ->
     Script = system_log:script(Log, "$EPMD -daemon -d"),
     ?assertEqual({0, <<>>}, release:shell(Port, Script)),
     Address = io_lib:format("portmapper listens on 127.0.0.1:~b.*", [Port]),
@@ -158,8 +159,7 @@ in_the_background_it_logs_to_the_system_log(Config) ->
     ?assertEqual({0, <<"Killed\n">>}, release:run(Port, ["-kill"])),
     is_logged(Log, debug, "\\S+ asks KILL"),
     is_logged(Log, notice, "portmapper ends: \\S+ sent KILL"),
-    ok = release:await_end(Port),
-    ok = system_log:close(Log).
+    release:await_end(Port).
 
 is_logged(Log, Level, Pattern) ->
     {Found, Text} = system_log:next(Log),
@@ -175,8 +175,8 @@ is_logged(Log, Level, Pattern) ->
 as_first_process_it_reaps_orphans_and_ends_on_sigterm(Config) ->
     Port = ?config(port, Config),
     {Container, Init} = container(Config),
-    [VM] = children(Init),
-    ?assertEqual([VM], release:vms(Port)),
+    [VM] = release:vms(Port),
+    ok = testkit:wait_until(fun() -> children(Init) =:= [VM] end),
     ?assertEqual([], listening(Init)),
     {0, _} = testkit:run(["nsenter", "--pid", "--target", Init, "sh", "-c", "sleep 1 &"]),
     ok = testkit:wait_until(fun() -> length(children(Init)) =:= 2 end),

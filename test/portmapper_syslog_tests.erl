@@ -46,14 +46,8 @@ log(Level, Format, Arguments, Config) ->
     portmapper_syslog:log(Event, Config).
 
 with_log(Test) ->
-    {timeout, 30, fun() ->
-        Log = system_log:open(),
-        Config = #{
-            formatter => {logger_formatter, #{}}, config => #{socket => system_log:path(Log)}
-        },
-        try
-            Test(Log, Config)
-        after
-            system_log:close(Log)
-        end
-    end}.
+    WithConfig = fun(Log) ->
+        Socket = #{socket => system_log:path(Log)},
+        Test(Log, #{formatter => {logger_formatter, #{}}, config => Socket})
+    end,
+    {timeout, 30, fun() -> system_log:with(WithConfig) end}.

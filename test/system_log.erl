@@ -2,7 +2,7 @@
 %% mount namespace, which ends with them.
 -module(system_log).
 
--export([available/0, open/0, close/1, close_socket/1, open_socket/1, path/1, script/2, next/1]).
+-export([available/0, with/1, close_socket/1, open_socket/1, path/1, script/2, next/1]).
 -export_type([log/0]).
 
 -type log() :: file:filename().
@@ -16,7 +16,16 @@ available() ->
     os:find_executable("unshare") =/= false andalso
         element(1, testkit:run(["unshare", "--mount", "true"])) =:= 0.
 
--spec open() -> log().
+%% @doc Does something with a system log that ends then.
+-spec with(fun((log()) -> Result)) -> Result.
+with(Fun) ->
+    Log = open(),
+    try
+        Fun(Log)
+    after
+        close(Log)
+    end.
+
 open() ->
     {0, Name} = testkit:run(["mktemp", "-d", ?DIRECTORY ++ "/portmapper.XXXXXX"]),
     Log = string:trim(binary_to_list(Name)),
@@ -35,7 +44,6 @@ open_socket(Log) ->
 close_socket(Log) ->
     gen_udp:close(erase({?MODULE, Log})).
 
--spec close(log()) -> ok.
 close(Log) ->
     _ = get({?MODULE, Log}) =:= undefined orelse close_socket(Log),
     file:del_dir_r(Log).
