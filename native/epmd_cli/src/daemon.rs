@@ -9,18 +9,15 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write, stderr};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
-use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, setsid, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::client::{connect_to, names};
@@ -97,15 +94,13 @@ fn watch(
         Fork::Parent(vm) => vm,
     };
     drop(sockets);
-    let process = pidfd_open(vm, PidfdFlags::empty())?;
-    if ends_within(&process, FIRST_MOMENTS)? {
-        let message = end_of(vm);
+    if let Some(message) = end_within(vm, FIRST_MOMENTS) {
         // What was written before is the reason.
         write!(report, "{message}")?;
         exit(1);
     }
     *report = File::open("/dev/null")?;
-    if let Some(message) = address.and_then(|address| await_answer(vm, &process, address)) {
+    if let Some(message) = address.and_then(|address| await_answer(vm, address)) {
         syslog::log(&message);
         if let Some(terminal) = &mut terminal {
             let _ = writeln!(terminal, "epmd: {message}");
@@ -134,29 +129,30 @@ fn detach_stdio() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a process ends within a time.
-fn ends_within(process: &OwnedFd, time: Duration) -> io::Result<bool> {
-    let mut ended = [PollFd::new(process, PollFlags::IN)];
-    let timeout = Timespec::try_from(time).ok();
-    match poll(&mut ended, timeout.as_ref()) {
-        Ok(count) => Ok(count > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
+/// Waits for the end of the virtual machine, and reaps it; what to tell of it, if
+/// it ends within a time.
+fn end_within(vm: Pid, time: Duration) -> Option<String> {
+    let begun = Instant::now();
+    loop {
+        let status = match waitpid(Some(vm), WaitOptions::NOHANG) {
+            Ok(None) if begun.elapsed() < time => {
+                sleep(Duration::from_millis(1));
+                continue;
+            }
+            Ok(None) => return None,
+            Ok(Some((_, status))) => exit_status(status),
+            // Who ignores the end of children is not told how they end.
+            Err(_) => 1,
+        };
+        return Some(format!(
+            "the Erlang virtual machine ended with status {status} before it served; \
+             without -daemon it tells why"
+        ));
     }
 }
 
-/// Tells how a process has ended, and reaps it.
-fn end_of(vm: Pid) -> String {
-    let waited = waitpid(Some(vm), WaitOptions::empty());
-    let status = waited.ok().flatten().map_or(1, |(_, status)| exit_status(status));
-    format!(
-        "the Erlang virtual machine ended with status {status} before it served; \
-         without -daemon it tells why"
-    )
-}
-
 /// Waits until the port is answered; what went wrong if it is not.
-fn await_answer(vm: Pid, process: &OwnedFd, address: SocketAddr) -> Option<String> {
+fn await_answer(vm: Pid, address: SocketAddr) -> Option<String> {
     let begun = Instant::now();
     loop {
         // The connection is accepted at once: what takes time is the answer. It
@@ -165,8 +161,8 @@ fn await_answer(vm: Pid, process: &OwnedFd, address: SocketAddr) -> Option<Strin
         if answer.is_ok() {
             return None;
         }
-        if ends_within(process, RETRY).unwrap_or(true) {
-            return Some(end_of(vm));
+        if let Some(message) = end_within(vm, RETRY) {
+            return Some(message);
         }
         if begun.elapsed() > START_TIMEOUT {
             let _ = kill_process(vm, Signal::KILL);
