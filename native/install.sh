@@ -37,6 +37,7 @@ install)
     rm -rf "$root.new" "$root.old"
     cp -R "$release" "$root.new"
     rm -f "$root.new"/*.tar.gz
+    sed -i "s|/opt/portmapper|$prefix|g" "$root.new"/share/systemd/*
     [ ! -e "$root" ] || mv "$root" "$root.old"
     mv "$root.new" "$root"
     rm -rf "$root.old"
