@@ -43,6 +43,9 @@ pub enum DownReason {
     Dropped,
     /// The VM took its own name back.
     Unregistered,
+    /// It was gone, though its connection was not, and another one registered
+    /// the name.
+    Evicted,
 }
 
 impl DownReason {
@@ -55,6 +58,7 @@ impl DownReason {
             Self::Stopped => "stopped",
             Self::Dropped => "dropped",
             Self::Unregistered => "unregistered",
+            Self::Evicted => "evicted",
         }
     }
 }

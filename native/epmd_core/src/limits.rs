@@ -53,6 +53,9 @@ pub const VERSION_WITH_WIDE_CREATION: u16 = 6;
 /// the tag is an unknown request, as to C `epmd`.
 pub const INFO: &[u8] = b"info";
 
+/// The same about a node, whose name follows.
+pub const INFO_OF: &[u8] = b"info ";
+
 /// Tags: the first byte of each request and of those replies that have one.
 pub mod tag {
     /// `EPMD_ALIVE2_REQ`

@@ -126,6 +126,9 @@ pub struct Node {
     pub owner: Owner,
     /// Where its connection comes from; none for the VM's own names.
     pub peer: Option<SocketAddr>,
+    /// What the shell tells its listening socket by, if it saw one on the port
+    /// when the node registered.
+    pub listener: Option<u64>,
 }
 
 #[cfg(test)]

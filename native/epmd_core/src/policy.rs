@@ -55,6 +55,7 @@ impl Policy {
             Request::Alive2(_)
             | Request::Dump
             | Request::Info
+            | Request::NodeInfo(_)
             | Request::Kill
             | Request::Stop(_) => true,
             Request::PortPlease2(_) => !self.serves_remote_peers(),
@@ -123,6 +124,7 @@ mod tests {
             Request::Names,
             Request::Dump,
             Request::Info,
+            Request::NodeInfo("n"),
             Request::Kill,
             Request::Stop(b"n"),
             Request::Alive2(Alive2 {

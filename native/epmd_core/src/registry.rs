@@ -148,6 +148,7 @@ impl Registry {
             Request::Names => Some(Reply::Names { epmd_port, registry: self }),
             Request::Dump => Some(Reply::Dump { epmd_port, registry: self }),
             Request::Info => Some(Reply::Info { epmd_port, registry: self }),
+            Request::NodeInfo(name) => Some(Reply::NodeInfo { epmd_port, node: self.lookup(name) }),
             Request::Alive2(_) | Request::Kill | Request::Stop(_) => None,
         }
     }
@@ -166,7 +167,11 @@ impl Registry {
             }
             Request::Kill => Outcome::refuse(Reply::Kill(false), Refusal::NodesRegistered),
             Request::Stop(name) => self.apply_stop(name),
-            Request::PortPlease2(_) | Request::Names | Request::Dump | Request::Info => {
+            Request::PortPlease2(_)
+            | Request::Names
+            | Request::Dump
+            | Request::Info
+            | Request::NodeInfo(_) => {
                 Outcome::close(self.answer(request, caller.epmd_port).unwrap_or(Reply::Nothing))
             }
         }
@@ -243,8 +248,17 @@ impl Registry {
         if let Owner::Connection(conn) = owner {
             self.connections.insert(conn, name.clone());
         }
-        self.nodes.insert(name, Node { registration, creation, since: now, owner, peer });
+        let node = Node { registration, creation, since: now, owner, peer, listener: None };
+        self.nodes.insert(name, node);
         Ok((creation, event))
+    }
+
+    /// Notes the listening socket of the node that this connection registered.
+    pub fn set_listener(&mut self, conn: ConnId, listener: u64) {
+        let node = self.connections.get(&conn).and_then(|name| self.nodes.get_mut(name));
+        if let Some(node) = node {
+            node.listener = Some(listener);
+        }
     }
 
     /// Unregisters whatever this connection registered.

@@ -42,6 +42,14 @@ pub enum Reply<'r> {
         /// What to count.
         registry: &'r Registry,
     },
+    /// To INFO with a name: what the registry knows of the node, or nothing if
+    /// there is none. Whoever serves appends who holds the name.
+    NodeInfo {
+        /// The port that the port mapper itself listens on.
+        epmd_port: u16,
+        /// The node.
+        node: Option<&'r Node>,
+    },
     /// To KILL: whether the port mapper ends.
     Kill(bool),
     /// To STOP: whether there was such a name.
@@ -113,6 +121,18 @@ impl Reply<'_> {
                 out.extend(u32::from(epmd_port).to_be_bytes());
                 push_fact(out, "nodes", registry.len());
                 push_fact(out, "remembered", registry.remembered().len());
+            }
+            Self::NodeInfo { epmd_port, node } => {
+                out.extend(u32::from(epmd_port).to_be_bytes());
+                if let Some(node) = node {
+                    push_fact(out, "port", node.registration.port);
+                    push_fact(out, "creation", node.creation.get());
+                    push_fact(out, "since_ms", node.since.0);
+                    match node.peer {
+                        Some(peer) => push_fact(out, "peer", peer),
+                        None => push_fact(out, "peer", "vm"),
+                    }
+                }
             }
             Self::Kill(granted) => out.extend(if granted { b"OK" } else { b"NO" }),
             Self::Stop(true) => out.extend(b"STOPPED"),

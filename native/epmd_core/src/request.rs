@@ -1,7 +1,7 @@
 //! The requests, from bytes and to bytes: OTP's six, and INFO of our own
 //! (`docs/protocol.md`).
 
-use crate::limits::{INFO, LENGTH_BYTES, tag};
+use crate::limits::{INFO, INFO_OF, LENGTH_BYTES, tag};
 use crate::{Name, Refusal, Registration};
 
 /// A request as it stands in its body, borrowed from it.
@@ -17,6 +17,8 @@ pub enum Request<'a> {
     Dump,
     /// Tell about the port mapper itself.
     Info,
+    /// Tell about a node, and who holds its name: INFO with a name.
+    NodeInfo(&'a str),
     /// End the port mapper.
     Kill,
     /// Force a name out. No rule for names holds here: one that breaks them is
@@ -78,8 +80,8 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// Any of these closes the connection unanswered:
-    /// [`Refusal::UnknownRequest`], [`Refusal::Malformed`], and for a look-up
-    /// the errors of [`Name::check`].
+    /// [`Refusal::UnknownRequest`], [`Refusal::Malformed`], and for a name that
+    /// is asked for the errors of [`Name::check`].
     pub fn decode(body: &'a [u8]) -> Result<Self, Refusal> {
         let (&tag, rest) = body.split_first().ok_or(Refusal::InvalidLength)?;
         match tag {
@@ -90,6 +92,10 @@ impl<'a> Request<'a> {
             tag::NAMES => Ok(Self::Names),
             tag::DUMP => Ok(Self::Dump),
             tag::INFO if body == INFO => Ok(Self::Info),
+            tag::INFO => match body.strip_prefix(INFO_OF) {
+                Some(name) => Name::check(name).map(Self::NodeInfo),
+                None => Err(Refusal::UnknownRequest),
+            },
             tag::KILL => Ok(Self::Kill),
             tag::STOP if rest.is_empty() => Err(Refusal::Malformed),
             tag::STOP => Ok(Self::Stop(rest.split(|&byte| byte == 0).next().unwrap_or(rest))),
@@ -105,7 +111,7 @@ impl<'a> Request<'a> {
             Self::PortPlease2(_) => "PORT_PLEASE2",
             Self::Names => "NAMES",
             Self::Dump => "DUMP",
-            Self::Info => "INFO",
+            Self::Info | Self::NodeInfo(_) => "INFO",
             Self::Kill => "KILL",
             Self::Stop(_) => "STOP",
         }
@@ -116,7 +122,7 @@ impl<'a> Request<'a> {
     pub const fn name(&self) -> Option<&'a [u8]> {
         match *self {
             Self::Alive2(Alive2 { name, .. }) | Self::Stop(name) => Some(name),
-            Self::PortPlease2(name) => Some(name.as_bytes()),
+            Self::PortPlease2(name) | Self::NodeInfo(name) => Some(name.as_bytes()),
             Self::Names | Self::Dump | Self::Info | Self::Kill => None,
         }
     }
@@ -146,6 +152,10 @@ impl<'a> Request<'a> {
             Self::Names => out.push(tag::NAMES),
             Self::Dump => out.push(tag::DUMP),
             Self::Info => out.extend(INFO),
+            Self::NodeInfo(name) => {
+                out.extend(INFO_OF);
+                out.extend(name.as_bytes());
+            }
             Self::Kill => out.push(tag::KILL),
             Self::Stop(name) => {
                 out.push(tag::STOP);

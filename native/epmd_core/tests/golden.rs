@@ -7,7 +7,7 @@ use epmd_core::{
     Registration, Reply, Request, Response, UnixMillis,
 };
 
-const REQUESTS: [(&[u8], Request<'_>); 8] = [
+const REQUESTS: [(&[u8], Request<'_>); 9] = [
     (
         b"\0\x0fx\x12\x34M\0\0\x06\0\x05\0\x02n1\0\0",
         Request::Alive2(Alive2 {
@@ -36,6 +36,7 @@ const REQUESTS: [(&[u8], Request<'_>); 8] = [
     (b"\0\x01n", Request::Names),
     (b"\0\x01d", Request::Dump),
     (b"\0\x04info", Request::Info),
+    (b"\0\x07info n1", Request::NodeInfo("n1")),
     (b"\0\x01k", Request::Kill),
     (b"\0\x03sn1", Request::Stop(b"n1")),
 ];
@@ -68,7 +69,7 @@ fn bytes_behind_a_request_that_say_nothing_are_ignored() {
 
 #[test]
 fn bodies_that_make_no_request_are_closed_unanswered() {
-    let table: [(&[u8], Refusal); 23] = [
+    let table: [(&[u8], Refusal); 26] = [
         (b"", Refusal::InvalidLength),
         (b"\0", Refusal::UnknownRequest),
         (b"a", Refusal::UnknownRequest), // ALIVE, before ALIVE2
@@ -91,6 +92,9 @@ fn bodies_that_make_no_request_are_closed_unanswered() {
         (b"z\xff", Refusal::InvalidName),
         (b"zn\xc3", Refusal::InvalidName),
         (b"z\xed\xa0\x80", Refusal::InvalidName), // a surrogate
+        (b"info ", Refusal::InvalidName),
+        (b"info n1\0", Refusal::InvalidName),
+        (b"info \xff", Refusal::InvalidName),
         (b"s", Refusal::Malformed),
     ];
     for (body, refusal) in table {

@@ -37,6 +37,7 @@ enum Op {
     PortPlease2(Vec<u8>),
     Names,
     Info,
+    NodeInfo(Vec<u8>),
     Dump,
     Kill {
         relaxed: bool,
@@ -57,6 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => good_name().prop_map(Op::PortPlease2),
         1 => Just(Op::Names),
         1 => Just(Op::Info),
+        1 => good_name().prop_map(Op::NodeInfo),
         1 => Just(Op::Dump),
         1 => any::<bool>().prop_map(|relaxed| Op::Kill { relaxed }),
         2 => any_name().prop_map(Op::Stop),
@@ -139,6 +141,9 @@ impl Pair {
             }
             Op::Names => self.ask(&Request::Names, false),
             Op::Info => self.ask(&Request::Info, false),
+            Op::NodeInfo(name) => {
+                self.ask(&Request::NodeInfo(str::from_utf8(name).unwrap()), false)
+            }
             Op::Dump => self.ask(&Request::Dump, false),
             Op::Kill { relaxed } => self.ask(&Request::Kill, *relaxed),
             Op::Stop(name) => self.ask(&Request::Stop(name), true),
@@ -293,6 +298,19 @@ impl Model {
                 listing.extend(counts.bytes());
                 close(&listing)
             }
+            Request::NodeInfo(name) => {
+                if let Some((_, node)) = self.reg.iter().find(|(other, _)| other.as_str() == *name)
+                {
+                    let (port, creation) = (node.registration.port, node.creation.get());
+                    let peer = node.peer.map_or("vm".to_owned(), |peer| peer.to_string());
+                    let since = node.since.0;
+                    let facts = format!(
+                        "port {port}\ncreation {creation}\nsince_ms {since}\npeer {peer}\n"
+                    );
+                    listing.extend(facts.bytes());
+                }
+                close(&listing)
+            }
             Request::Kill if !caller.relaxed && !self.reg.is_empty() => {
                 (b"NO".to_vec(), Next::Close, Some(Refusal::NodesRegistered), None)
             }
@@ -349,7 +367,8 @@ impl Model {
         }
         let creation = bump(counter);
         let event = Event::Up { name: name.clone(), port: registration.port, creation, peer };
-        self.reg.insert(0, (name, Node { registration, creation, since, owner, peer }));
+        let node = Node { registration, creation, since, owner, peer, listener: None };
+        self.reg.insert(0, (name, node));
         Ok((creation, event))
     }
 

@@ -21,6 +21,9 @@ pub struct Config {
     pub exposure: Exposure,
     /// Allows STOP, and KILL while nodes are registered.
     pub relaxed_command_check: bool,
+    /// Has a node make way for another one of its name once it listens no more,
+    /// though its connection still stands.
+    pub evict_stale: bool,
     /// How long a connection may be silent before its request is complete, or
     /// may leave its reply unread.
     pub packet_timeout: PacketTimeout,
@@ -58,6 +61,7 @@ impl Default for Config {
             addresses: Addresses::All,
             exposure: Exposure::All,
             relaxed_command_check: false,
+            evict_stale: true,
             packet_timeout: Seconds(DEFAULT_PACKET_TIMEOUT),
             delay_accept: Seconds(0),
             delay_write: Seconds(0),
@@ -80,9 +84,11 @@ impl Config {
             "port" => "an integer from 0 to 65535",
             "addresses" => "all, or a list of 1 to 16 IPv4 or IPv6 addresses",
             "exposure" => "all, lookup or local",
-            "relaxed_command_check" | "raise_file_limit" | "trim_memory" | "systemd" => {
-                "true or false"
-            }
+            "relaxed_command_check"
+            | "evict_stale"
+            | "raise_file_limit"
+            | "trim_memory"
+            | "systemd" => "true or false",
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
             "remembered_names" => "an integer from 0 to 4294967295",
@@ -95,9 +101,9 @@ impl Config {
 
     /// Every key, for errors.
     pub const KEYS: &str = "one of port, addresses, exposure, relaxed_command_check, \
-                            packet_timeout, delay_accept, delay_write, remembered_names, \
-                            raise_file_limit, process_name, trim_memory, systemd, log_level, \
-                            debug";
+                            evict_stale, packet_timeout, delay_accept, delay_write, \
+                            remembered_names, raise_file_limit, process_name, trim_memory, \
+                            systemd, log_level, debug";
 
     /// The first key that differs and takes effect at the start only.
     #[must_use]

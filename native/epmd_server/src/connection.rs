@@ -10,8 +10,9 @@ use epmd_core::{DownReason, Framer, Next, limits::MAX_REQUEST_BYTES};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::info;
 use crate::notices::Notice;
-use crate::session::{admit, ended_early, respond};
+use crate::session::{Answer, Pending, admit, ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
 
 /// What has come of a request so far.
@@ -30,6 +31,21 @@ pub(crate) fn go_on(
 ) {
     spawn(shared, stream, peer, move |waiting, stream| async move {
         serve(&waiting.shared, stream, peer, received).await;
+    });
+}
+
+/// Goes on with a request that takes a while to carry out.
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+pub(crate) fn wait(
+    shared: &Arc<Shared>,
+    stream: std::net::TcpStream,
+    peer: Peer,
+    body: Vec<u8>,
+    pending: Pending,
+    reply: Vec<u8>,
+) {
+    spawn(shared, stream, peer, move |waiting, stream| async move {
+        conclude(&waiting.shared, stream, peer, &body, Answer::Pending(pending), reply).await;
     });
 }
 
@@ -98,8 +114,40 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
         return;
     };
     let mut reply = Vec::new();
-    let rules = shared.rules();
-    let next = respond(shared, rules, body, peer, connected_to, &mut reply);
+    let answer = respond(shared, shared.rules(), body, peer, connected_to, None, &mut reply);
+    conclude(shared, stream, peer, body, answer, reply).await;
+}
+
+/// Carries out what is left of a request, and answers it.
+async fn conclude(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: Peer,
+    body: &[u8],
+    mut answer: Answer,
+    mut reply: Vec<u8>,
+) {
+    let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
+    let next = loop {
+        match answer {
+            Answer::Ready(next) => break next,
+            Answer::Pending(Pending::Name(mut wait)) => {
+                // Whatever a peer sends before its reply ends its registration.
+                if timeout(wait.pause(), stream.peek(&mut [0])).await.is_ok() {
+                    wait.give_up();
+                }
+                let (rules, wait) = (shared.rules(), Some(wait));
+                answer = respond(shared, rules, body, peer, connected_to, wait, &mut reply);
+            }
+            Answer::Pending(Pending::Holder(node)) => {
+                let searching = shared.clone();
+                let search = tokio::task::spawn_blocking(move || searching.holder(&node));
+                // A search that panics has found nothing.
+                info::push_holder(search.await.unwrap_or_default(), &mut reply);
+                break Next::Close;
+            }
+        }
+    };
     if next == Next::Shutdown {
         if let Ok(stream) = stream.into_std() {
             let farewell = Farewell { peer: peer.address, stream, reply };
@@ -110,7 +158,7 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received
     if reply.is_empty() {
         return;
     }
-    if rules.delays_replies {
+    if shared.rules().delays_replies {
         shared.delay_write().await;
     }
     let sent = send(shared, &stream, &reply).await;

@@ -71,6 +71,9 @@ counters! {
     registered,
     /// Nodes that are registered no more.
     unregistered,
+    /// Nodes whose name another one got though their connection still stood:
+    /// they listened no more.
+    evicted,
     /// Look-ups of a registered name, over the network.
     lookups_hit,
     /// Look-ups of any other name, over the network.

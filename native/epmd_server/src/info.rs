@@ -1,10 +1,22 @@
-//! What the server tells of itself to a local client, in reply to INFO.
+//! What the server tells a local client of itself and of nodes, in reply to INFO.
 
 use std::sync::atomic::Ordering;
 
 use epmd_core::push_fact;
 
+use crate::platform::{Holder, PortHolder};
 use crate::shared::Shared;
+
+/// Appends who holds a name, as far as that is known.
+pub(crate) fn push_holder(holder: Holder, out: &mut Vec<u8>) {
+    if let Some(PortHolder { pid, program }) = holder.process {
+        push_fact(out, "pid", pid);
+        push_fact(out, "program", program);
+    }
+    if let Some(user) = holder.user {
+        push_fact(out, "user", user);
+    }
+}
 
 /// Appends what the registry does not know. `docs/protocol.md` lists the keys.
 pub(crate) fn push_facts(shared: &Shared, out: &mut Vec<u8>) {

@@ -20,6 +20,7 @@
 mod config;
 mod connection;
 mod counters;
+mod duplicate;
 mod info;
 mod listen;
 mod notices;
@@ -36,7 +37,7 @@ pub use config::{
 pub use counters::CounterValues;
 pub use listen::{ListenError, Listening, SkippedAddress, listen_for};
 pub use notices::Notice;
-pub use platform::{PortHolder, port_holder};
+pub use platform::{Holder, PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
 pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;

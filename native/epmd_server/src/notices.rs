@@ -43,6 +43,18 @@ pub enum Notice {
         /// The name it was about, where it was a valid one.
         name: Option<Name>,
     },
+    /// A node that was gone but for its connection lost its name to another one.
+    /// The events of both follow.
+    Evicted {
+        /// The name.
+        name: String,
+        /// The port that it listened on.
+        port: u16,
+        /// Where its connection comes from.
+        peer: Option<SocketAddr>,
+        /// Where that of the other one does; none for the VM itself.
+        successor: Option<SocketAddr>,
+    },
     /// A connection was closed because its request did not come in time.
     TimedOut {
         /// Whose.

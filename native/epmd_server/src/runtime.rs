@@ -35,6 +35,9 @@ pub(crate) fn build() -> io::Result<Runtime> {
         .enable_time()
         // Look at sockets often: an accept batch is a long turn already.
         .event_interval(4)
+        // For searches of /proc, one at a time.
+        .max_blocking_threads(1)
+        .thread_name("epmd")
         .build()
 }
 

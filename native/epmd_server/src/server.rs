@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
+use crate::duplicate::{self, Newcomer};
 use crate::listen::{self, Bound, ListenError, SkippedAddress};
 use crate::notices::Notice;
-use crate::platform;
+use crate::platform::{self, Holder};
 use crate::runtime;
 use crate::service_manager::ServiceManager;
 use crate::shared::{Order, Phase, Shared};
@@ -182,6 +183,15 @@ impl Server {
         self.shared.registry.read().lookup(name).cloned()
     }
 
+    /// The node of this name, and who holds it. Takes a while: it looks at every
+    /// descriptor of this host.
+    #[must_use]
+    pub fn lookup_with_holder(&self, name: &str) -> Option<(Node, Holder)> {
+        let node = self.lookup(name)?;
+        let holder = self.shared.holder(&node);
+        Some((node, holder))
+    }
+
     /// Names and ports, newest registration first.
     #[must_use]
     pub fn names(&self, glob: &Glob) -> Vec<(Name, u16)> {
@@ -205,7 +215,10 @@ impl Server {
     /// As [`epmd_core::Registry::register`].
     pub fn register(&self, name: Name, registration: Registration) -> Result<u32, Refusal> {
         let now = Shared::now();
+        let evicts = self.shared.rules().evicts;
         let mut registry = self.shared.registry.write();
+        let newcomer = Newcomer { name: name.as_str(), port: registration.port, peer: None };
+        duplicate::make_way(&self.shared, &mut registry, newcomer, evicts);
         let (creation, event) = registry.register(name, registration, Owner::Vm, None, now)?;
         self.shared.tell(event);
         Ok(creation.get())

@@ -2,29 +2,47 @@
 
 use std::net::IpAddr;
 
-use epmd_core::{
-    Caller, DownReason, Name, Next, Outcome, Owner, Refusal, Registry, Request, is_local,
-};
+use epmd_core::{Caller, Name, Next, Node, Outcome, Refusal, Reply, Request, is_local};
 
+use crate::duplicate::{Newcomer, Wait, make_way};
 use crate::info;
 use crate::notices::Notice;
 use crate::platform::Held;
 use crate::shared::{Peer, Rules, Shared};
 
+/// How far a request was carried out.
+pub(crate) enum Answer {
+    /// The reply is to be sent, and then this to be done: [`Next::Close`],
+    /// [`Next::Hold`] or [`Next::Shutdown`].
+    Ready(Next),
+    /// Something is to be done first that takes a while.
+    Pending(Pending),
+}
+
+pub(crate) enum Pending {
+    /// The name of the registration may be free in a moment: to be carried out
+    /// again after a pause.
+    Name(Wait),
+    /// Who holds the name of this node is to be found, and appended.
+    Holder(Box<Node>),
+}
+
 /// Carries out the request in `body` and appends the reply to `out`.
 ///
 /// `connected_to` yields the local address of the connection; it is asked for
-/// only where it decides. What is left to do is to send the reply, and then
-/// [`Next::Close`], [`Next::Hold`] or [`Next::Shutdown`].
+/// only where it decides. `wait` is that of the last time, if this is not the
+/// first.
 pub(crate) fn respond(
     shared: &Shared,
     rules: Rules,
     body: &[u8],
     peer: Peer,
     connected_to: impl FnOnce() -> Option<IpAddr>,
+    wait: Option<Wait>,
     out: &mut Vec<u8>,
-) -> Next {
+) -> Answer {
     let Rules { policy, debug, .. } = rules;
+    let debug = if wait.is_some() { 0 } else { debug };
     if debug >= 3 {
         shared.notices.push(Notice::Received { peer: peer.address, body: body.to_vec() });
     }
@@ -36,15 +54,15 @@ pub(crate) fn respond(
         Ok(request) => request,
         Err(refusal) => {
             shared.refuse_unanswered(peer.address, refusal);
-            return Next::Close;
+            return Answer::Ready(Next::Close);
         }
     };
     if debug >= 1 {
         let (name, request) = (name_of(&request), request.as_str());
         shared.notices.push(Notice::Asked { peer: peer.address, request, name });
     }
-    if answer(shared, &request, out) {
-        return Next::Close;
+    if let Some(answer) = answer(shared, &request, out) {
+        return answer;
     }
     let caller = Caller {
         conn: peer.conn,
@@ -56,22 +74,37 @@ pub(crate) fn respond(
         // Nodes that have closed already do not stand in its way.
         Held::end_those_that_have(shared);
     }
+    let newcomer = newcomer(&request, peer);
     let mut registry = shared.registry.write();
-    make_way(shared, &mut registry, &request);
+    let holder = newcomer.and_then(|new| make_way(shared, &mut registry, new, rules.evicts));
+    if let Some(holder) = holder {
+        if let Some(wait) = shared.waits.go_on(holder, wait) {
+            return Answer::Pending(Pending::Name(wait));
+        }
+    } else {
+        shared.waits.end(wait);
+    }
     let Outcome { reply, next, refused, event } = registry.apply(&request, &caller, Shared::now());
     reply.encode(out);
     if let Some(event) = event {
         shared.tell(event);
     }
     drop(registry);
+    if next == Next::Hold && rules.evicts {
+        // Nobody waits for the lock meanwhile. Without a listener it is kept.
+        let listener = newcomer.and_then(|new| shared.sockets.listener(new.port));
+        if let Some(listener) = listener {
+            shared.registry.write().set_listener(peer.conn, listener);
+        }
+    }
     if let Some(refusal) = refused {
         shared.refuse(peer.address, refusal, name_of(&request));
     }
     if let Next::CloseAlso(conn) = next {
         shared.release(conn);
-        return Next::Close;
+        return Answer::Ready(Next::Close);
     }
-    next
+    Answer::Ready(next)
 }
 
 /// Whether a peer may ask for anything. If not, it is refused: what it has to
@@ -90,48 +123,46 @@ pub(crate) fn admit(
 }
 
 /// Answers a request that changes nothing, while others read too.
-fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> bool {
+fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Answer> {
     let port = match request {
         Request::Names | Request::Dump => {
             shared.counters.listings.add_one();
             shared.port()
         }
-        Request::Info => shared.port(),
+        Request::Info | Request::NodeInfo(_) => shared.port(),
         _ => 0,
     };
     let registry = shared.registry.read();
-    let Some(reply) = registry.answer(request, port) else {
-        return false;
-    };
-    match reply {
-        epmd_core::Reply::PortPlease2(Some(_)) => shared.counters.lookups_hit.add_one(),
-        epmd_core::Reply::PortPlease2(None) => shared.counters.lookups_missed.add_one(),
-        _ => {}
-    }
+    let reply = registry.answer(request, port)?;
     reply.encode(out);
+    let node = match reply {
+        Reply::PortPlease2(found) => {
+            let counters = &shared.counters;
+            let counter =
+                if found.is_some() { &counters.lookups_hit } else { &counters.lookups_missed };
+            counter.add_one();
+            None
+        }
+        Reply::NodeInfo { node, .. } => node.cloned(),
+        _ => None,
+    };
     drop(registry);
     if *request == Request::Info {
         info::push_facts(shared, out);
     }
-    true
+    Some(match node {
+        Some(node) => Answer::Pending(Pending::Holder(Box::new(node))),
+        None => Answer::Ready(Next::Close),
+    })
 }
 
-/// A close that has already arrived is seen before a registration that came
-/// after it.
-fn make_way(shared: &Shared, registry: &mut Registry, request: &Request<'_>) {
+/// Who asks for a name, in a registration of a valid one.
+fn newcomer<'a>(request: &Request<'a>, peer: Peer) -> Option<Newcomer<'a>> {
     let Request::Alive2(alive) = request else {
-        return;
+        return None;
     };
-    let holder = Name::check(alive.name).ok().and_then(|name| registry.lookup(name));
-    if let Some(Owner::Connection(conn)) = holder.map(|node| node.owner)
-        && shared.held.has_ended(conn)
-    {
-        let event = registry.unregister_connection(conn, DownReason::Closed);
-        shared.release(conn);
-        if let Some(event) = event {
-            shared.tell(event);
-        }
-    }
+    let name = Name::check(alive.name).ok()?;
+    Some(Newcomer { name, port: alive.port, peer: Some(peer.address) })
 }
 
 fn name_of(request: &Request<'_>) -> Option<Name> {

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use epmd_core::{ConnId, DownReason, Event, Name, Policy, Refusal, Registry, UnixMillis};
+use epmd_core::{
+    ConnId, DownReason, Event, Name, Node, Owner, Policy, Refusal, Registry, UnixMillis,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Config;
 use crate::counters::Counters;
+use crate::duplicate::{Waits, canonical};
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
-use crate::platform::{Held, is_reserved, unreserve};
+use crate::platform::{self, Held, Holder, SocketTable, is_reserved, unreserve};
 use crate::service_manager::Reports;
 
 /// Whether the server serves.
@@ -54,6 +57,10 @@ pub(crate) struct Shared {
     pub(crate) listeners: Mutex<Vec<Arc<Listener>>>,
     /// The connections that are registrations.
     pub(crate) held: Held,
+    /// What the system tells of sockets.
+    pub(crate) sockets: SocketTable,
+    /// Registrations that wait for the holder of their name to go.
+    pub(crate) waits: Waits,
     pub(crate) counters: Counters,
     pub(crate) notices: Notices,
     pub(crate) reports: Reports,
@@ -85,6 +92,8 @@ impl Shared {
             config: RwLock::new(config),
             listeners: Mutex::new(listeners),
             held: Held::new()?,
+            sockets: SocketTable::open(),
+            waits: Waits::default(),
             counters: Counters::default(),
             notices: Notices::default(),
             reports: Reports::default(),
@@ -119,6 +128,7 @@ impl Shared {
             policy: Policy { relaxed: config.relaxed_command_check, exposure: config.exposure },
             debug: config.debug,
             delays_replies: !config.delay_write.duration().is_zero(),
+            evicts: config.evict_stale,
         }
     }
 
@@ -194,6 +204,35 @@ impl Shared {
             self.end_connection(conn, DownReason::Closed);
         }
         held
+    }
+
+    /// Who holds the name of a node. Looks at every descriptor of this host, so
+    /// not for the server's thread.
+    pub(crate) fn holder(&self, node: &Node) -> Holder {
+        let Owner::Connection(conn) = node.owner else {
+            return platform::this_process();
+        };
+        let ends = node.peer.zip(self.local_address(conn));
+        let socket = ends.and_then(|(mut peer, local)| {
+            let local = canonical(local);
+            if let (SocketAddr::V6(peer), SocketAddr::V6(local)) = (&mut peer, local) {
+                // Both are on the same link.
+                peer.set_scope_id(local.scope_id());
+            }
+            self.sockets.connection(peer, local).ok().flatten()
+        });
+        socket.map(platform::holder_of).unwrap_or_default()
+    }
+
+    /// The server's end of a registration. A node may be asked for before the
+    /// server is back from sending it the reply.
+    fn local_address(&self, conn: ConnId) -> Option<SocketAddr> {
+        (0..20).find_map(|round| {
+            if round > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.held.local_address(conn)
+        })
     }
 
     /// Unregisters what a connection registered, if anything, and closes it if
@@ -277,6 +316,8 @@ pub(crate) struct Rules {
     pub(crate) debug: u8,
     /// Whether replies are to wait before they are sent.
     pub(crate) delays_replies: bool,
+    /// Whether a holder of a name makes way that is gone but for its connection.
+    pub(crate) evicts: bool,
 }
 
 /// Where a connection comes from.

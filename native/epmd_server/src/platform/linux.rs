@@ -22,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 use crate::connection::{self, Received};
 use crate::listen::Listener;
 use crate::platform::{is_reserved, unreserve};
-use crate::session::{admit, ended_early, respond};
+use crate::session::{Answer, admit, ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
 
 /// Connections served in a row before others get their turn.
@@ -170,7 +170,14 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     };
     reply.clear();
     reply.shrink_to(REPLY_CAPACITY);
-    let next = respond(shared, rules, body, peer, connected_to, reply);
+    let next = match respond(shared, rules, body, peer, connected_to, None, reply) {
+        Answer::Ready(next) => next,
+        Answer::Pending(pending) => {
+            let reply = std::mem::take(reply);
+            connection::wait(shared, socket.into(), peer, body.to_vec(), pending, reply);
+            return true;
+        }
+    };
     if next == Next::Shutdown {
         let stream = socket.into();
         let farewell = Farewell { peer: peer.address, stream, reply: std::mem::take(reply) };
@@ -243,7 +250,14 @@ impl Held {
         // The entry would live on with a duplicate of the descriptor. It is
         // there, or else there is nothing to delete.
         let _ = epoll::delete(&self.epoll, &socket);
+        // So would the connection.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
         true
+    }
+
+    /// The server's end of a connection.
+    pub(crate) fn local_address(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.sockets.lock().get(&conn)?.local_addr().ok()
     }
 
     /// Takes in what ends a registration, and tells what it was. (To close a

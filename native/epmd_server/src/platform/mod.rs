@@ -1,5 +1,5 @@
 //! Every call that is particular to a system. Linux has a fast path and can
-//! name the holder of a port; elsewhere, and with the feature `portable`,
+//! name the holder of a port or a name; elsewhere, and with the feature `portable`,
 //! plain tokio does the same.
 
 use std::fmt;
@@ -22,16 +22,29 @@ pub(crate) use portable::{Held, accept};
 #[cfg(target_os = "linux")]
 mod port_holder;
 #[cfg(target_os = "linux")]
+mod proc_net;
+#[cfg(target_os = "linux")]
+mod processes;
+#[cfg(target_os = "linux")]
+mod sock_diag;
+#[cfg(target_os = "linux")]
+mod sockets;
+#[cfg(target_os = "linux")]
 pub use port_holder::port_holder;
+#[cfg(target_os = "linux")]
+pub(crate) use {
+    processes::{holder_of, this_process},
+    sockets::SocketTable,
+};
 
-/// Only Linux tells.
 #[cfg(not(target_os = "linux"))]
-#[must_use]
-pub fn port_holder(_address: std::net::SocketAddr) -> Option<PortHolder> {
-    None
-}
+mod elsewhere;
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::port_holder;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::{SocketTable, holder_of, this_process};
 
-/// The process that listens on a port.
+/// A process that has a socket: the one that listens on a port, say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortHolder {
     /// Its process number.
@@ -44,6 +57,16 @@ impl fmt::Display for PortHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {})", self.program, self.pid)
     }
+}
+
+/// Who is at the other end of a registration, as far as the system tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The process that has the connection; the first, if it was passed on.
+    pub process: Option<PortHolder>,
+    /// The name of the user that made the connection, or the number of one
+    /// without a name.
+    pub user: Option<String>,
 }
 
 /// Raises the soft limit of open files of this process to its hard one.

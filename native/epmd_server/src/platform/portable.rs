@@ -119,7 +119,17 @@ impl Held {
     /// Closes a connection; whether it was held.
     pub(crate) fn release(&self, conn: ConnId) -> bool {
         let released = self.connections.lock().remove(&conn);
-        released.inspect(|(_, task)| task.abort()).is_some()
+        let end = |(stream, task): &(Arc<TcpStream>, AbortHandle)| {
+            task.abort();
+            // The connection would live on with a duplicate of the descriptor.
+            let _ = SockRef::from(&**stream).shutdown(std::net::Shutdown::Both);
+        };
+        released.inspect(end).is_some()
+    }
+
+    /// The server's end of a connection.
+    pub(crate) fn local_address(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.connections.lock().get(&conn)?.0.local_addr().ok()
     }
 
     /// Whether the peer has ended a registration by what has come already.

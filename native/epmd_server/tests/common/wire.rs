@@ -99,6 +99,11 @@ impl Client {
         let _ = self.0.write_all(bytes);
     }
 
+    /// The same connection as another descriptor, for another process.
+    pub fn duplicate(&self) -> std::os::fd::OwnedFd {
+        self.0.try_clone().unwrap().into()
+    }
+
     /// Ends the sending side alone.
     pub fn finish_sending(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();
