@@ -19,6 +19,7 @@
     names/0,
     names/1,
     lookup/1,
+    lookup/2,
     count/0,
     info/0,
     register/2,
@@ -35,6 +36,7 @@
     creation/0,
     peer/0,
     node_info/0,
+    holder/0,
     info/0,
     exposure/0,
     options/0,
@@ -60,12 +62,19 @@
     extra := binary(),
     creation := creation(),
     since := integer(),
-    peer := peer() | vm
+    peer := peer() | vm,
+    holder => holder()
 }.
 %% A registered node: what it said of itself (`type' is 77 for `erl', 72 hidden,
 %% 104 C nodes, 110 jinterface; `protocol' 0 for TCP), its creation, since when
 %% it is registered in milliseconds of system time, and where its connection
 %% comes from; `vm' for names that {@link register/3} registered.
+
+-type holder() :: #{pid => pos_integer(), program => binary(), user => binary()}.
+%% The process that holds a name: the one that has the other end of its
+%% connection, or the first of them, for a connection may be inherited; this VM
+%% for its own names. Keys that the system does not tell are not there: the
+%% processes of other users cannot be looked into, unless by root.
 
 -type info() :: #{
     addresses := [peer()],
@@ -79,6 +88,7 @@
 %% the start, registered nodes, open connections (registrations, and those that
 %% wait), and what was counted since the start: `accepted' connections,
 %% `answered' and `unanswered' requests, `registered' and `unregistered' nodes,
+%% of those the `evicted' ones (see `evict_stale' in {@link config()}),
 %% `lookups_hit', `lookups_missed', `listings', `refused' by reason, connections
 %% that were `silent' (closed without a byte), `timed_out', `unread' (the reply
 %% was) or `panicked' (by a defect), and how often it was `out_of_descriptors'.
@@ -103,6 +113,7 @@
     addresses => all | [inet:ip_address() | string() | binary()],
     exposure => exposure(),
     relaxed_command_check => boolean(),
+    evict_stale => boolean(),
     packet_timeout => 1..86400,
     delay_accept => 0..86400,
     delay_write => 0..86400,
@@ -119,7 +130,13 @@
 %% with `local', all addresses are the loopback ones, and whoever comes from
 %% another host to any other that is listened on is refused unanswered.
 %% `relaxed_command_check': allow STOP, and KILL while nodes are registered;
-%% `false' by default. `packet_timeout': seconds that a connection may be silent
+%% `false' by default. `evict_stale': have a node make way for another one of its
+%% name when the socket that listened on its port as it registered listens no
+%% more, though its connection still stands (a child of it may have inherited
+%% that); `true' by default. A node stays that was not seen to listen, that named a
+%% protocol other than TCP, on whose port another socket listens (unless that
+%% is the port of the other node, too), or of which the system does not tell; and so
+%% do the names of this VM. `packet_timeout': seconds that a connection may be silent
 %% before its request is complete, or may leave its reply unread; 60 by default.
 %% `delay_accept', `delay_write': seconds that a connection waits before it is
 %% accepted, and a reply before it is sent, to have a test see a busy server; 0
@@ -156,10 +173,33 @@ names() ->
 names(Glob) ->
     portmapper_nif:names(portmapper_server:own_server(), to_binary(Glob)).
 
-%% @doc The node of this name.
+%% @equiv lookup(Name, #{holder => true})
 -spec lookup(name()) -> {ok, node_info()} | {error, not_found}.
 lookup(Name) ->
-    portmapper_nif:lookup(portmapper_server:server(), to_binary(Name)).
+    portmapper_nif:lookup_with_holder(portmapper_server:own_server(), to_binary(Name)).
+
+%% @doc The node of this name. To find its holder takes a while, some milliseconds
+%% on a busy host: every descriptor of every process may have to be looked at.
+%% Without it, the look-up takes less than a microsecond.
+-spec lookup(name(), #{holder => boolean()}) ->
+    {ok, node_info()}
+    | {error,
+        not_found
+        | {bad_option, #{key := term(), value := term(), expected := binary()}}}.
+lookup(Name, Options) when map_size(Options) =:= 0 ->
+    lookup(Name);
+lookup(Name, #{holder := true} = Options) when map_size(Options) =:= 1 ->
+    lookup(Name);
+lookup(Name, #{holder := false} = Options) when map_size(Options) =:= 1 ->
+    portmapper_nif:lookup(portmapper_server:server(), to_binary(Name));
+lookup(_Name, Options) ->
+    [Error | _] =
+        [Error || {Key, Value} <- maps:to_list(Options), Error <- bad_lookup(Key, Value)],
+    {error, {bad_option, Error}}.
+
+bad_lookup(holder, Value) when is_boolean(Value) -> [];
+bad_lookup(holder, Value) -> wrong(holder, Value, <<"true or false">>);
+bad_lookup(Key, Value) -> wrong(Key, Value, <<"holder">>).
 
 %% @doc How many nodes are registered.
 -spec count() -> non_neg_integer().

@@ -4,10 +4,14 @@
 
 -include_lib("kernel/include/logger.hrl").
 
+%% Milliseconds between two searches for the holder of a name at the least.
+-define(SEARCH_INTERVAL, 200).
+
 -export([
     cannot_start/1,
     listening/1,
-    notices/2,
+    not_searched/0,
+    notices/4,
     resumed/1,
     set_level/1,
     unset_level/1
@@ -31,12 +35,44 @@ resumed(down) ->
 resumed(_Phase) ->
     ?LOG_ERROR("portmapper's thread died and was replaced on the same sockets").
 
--spec notices([portmapper_nif:notice()], Missed :: non_neg_integer()) -> ok.
-notices(Notices, Missed) ->
-    lists:foreach(fun notice/1, Notices),
+%% @doc For the first call of {@link notices/4}.
+-spec not_searched() -> Searched :: integer().
+not_searched() ->
+    erlang:monotonic_time(millisecond) - ?SEARCH_INTERVAL.
+
+%% @doc Logs what has happened. Who holds the name that another one was refused is
+%% searched for, which takes a while, so not more often than it may be: `Searched'
+%% is when it was last, in monotonic milliseconds, and so is what is returned.
+-spec notices([portmapper_nif:notice()], Missed, Searched, portmapper_nif:server()) ->
+    Searched
+when
+    Missed :: non_neg_integer(), Searched :: integer().
+notices(Notices, Missed, Searched, Server) ->
+    Log = fun(Notice, Before) -> notice(Notice, Before, Server) end,
+    Now = lists:foldl(Log, Searched, Notices),
     Missed > 0 andalso
         ?LOG_WARNING("~b events came too fast and were not logged", [Missed]),
-    ok.
+    Now.
+
+notice({refused, Peer, name_in_use = Reason, Name}, Searched, Server) when is_binary(Name) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Now - Searched >= ?SEARCH_INTERVAL andalso logger:allow(notice, ?MODULE) of
+        true ->
+            Holder = holder(portmapper_nif:lookup_with_holder(Server, Name)),
+            ?LOG_NOTICE("refused ~ts as ~ts: ~ts~ts", [peer(Peer), Name, refused(Reason), Holder]),
+            Now;
+        false ->
+            ok = notice({refused, Peer, Reason, Name}),
+            Searched
+    end;
+notice(Notice, Searched, _Server) ->
+    ok = notice(Notice),
+    Searched.
+
+holder({ok, #{holder := Holder}}) when map_size(Holder) > 0 ->
+    [" by ", portmapper_text:holder(Holder)];
+holder(_Unknown) ->
+    "".
 
 notice({up, Name, Port, Creation, Peer}) ->
     ?LOG_INFO(
@@ -58,6 +94,11 @@ notice({refused, Peer, Reason, undefined}) ->
     ?LOG_NOTICE("refused ~ts: ~ts", [peer(Peer), refused(Reason)]);
 notice({refused, Peer, Reason, Name}) ->
     ?LOG_NOTICE("refused ~ts as ~ts: ~ts", [peer(Peer), Name, refused(Reason)]);
+notice({evicted, Name, Port, Peer, Successor}) ->
+    ?LOG_WARNING(
+        "evicted node ~ts of ~ts, which no longer listens on port ~b, for the one of ~ts",
+        [Name, peer(Peer), Port, peer(Successor)]
+    );
 notice({timed_out, Peer}) ->
     ?LOG_NOTICE("closed ~ts: no whole request came in time", [peer(Peer)]);
 notice({panicked, Peer}) ->
@@ -85,7 +126,8 @@ down(closed) -> "its connection closed";
 down(surplus_data) -> "it sent more than its registration";
 down(stopped) -> "a local peer sent STOP";
 down(dropped) -> "it was dropped";
-down(unregistered) -> "this VM unregistered it".
+down(unregistered) -> "this VM unregistered it";
+down(evicted) -> "it was evicted".
 
 %% Reasons are words that read well.
 refused(Reason) ->

@@ -17,6 +17,7 @@
     panic_thread/1,
     take_notices/2,
     lookup/2,
+    lookup_with_holder/2,
     names/2,
     count/1,
     register/8,
@@ -60,6 +61,7 @@
     | {asked, peer(), Request :: binary(), Name :: binary() | undefined}
     | {received, peer(), Body :: binary()}
     | {refused, peer(), Reason :: atom(), Name :: binary() | undefined}
+    | {evicted, Name :: binary(), inet:port_number(), peer() | vm, Successor :: peer() | vm}
     | {timed_out, peer()}
     | {panicked, peer()}
     | out_of_descriptors
@@ -145,9 +147,15 @@ panic_thread(_Server) ->
 take_notices(_Server, _Limit) ->
     erlang:nif_error(nif_not_loaded).
 
-%% @doc See {@link portmapper:lookup/1}.
+%% @doc See {@link portmapper:lookup/2}: without the holder.
 -spec lookup(server(), binary()) -> {ok, portmapper:node_info()} | {error, not_found}.
 lookup(_Server, _Name) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc See {@link portmapper:lookup/1}.
+-spec lookup_with_holder(server(), binary()) ->
+    {ok, portmapper:node_info()} | {error, not_found}.
+lookup_with_holder(_Server, _Name) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc See {@link portmapper:names/1}.

@@ -20,7 +20,9 @@
 -record(state, {
     server :: portmapper_nif:server(),
     %% When the server's thread was replaced last, in monotonic milliseconds.
-    resumed = erlang:monotonic_time(millisecond) - ?RESUME_INTERVAL :: integer()
+    resumed = erlang:monotonic_time(millisecond) - ?RESUME_INTERVAL :: integer(),
+    %% When the holder of a name was searched for last, alike.
+    searched = portmapper_log:not_searched() :: integer()
 }).
 
 -spec start_link() -> gen_server:start_ret().
@@ -138,11 +140,12 @@ handle_cast(_Message, State) ->
     {noreply, State}.
 
 %% @private
-handle_info(portmapper, #state{server = Server} = State) ->
+handle_info(portmapper, #state{server = Server, searched = Before} = State0) ->
     %% Before the notices are taken: all that led to it are among them then.
     Phase = portmapper_nif:phase(Server),
     {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
-    ok = portmapper_log:notices(Notices, Missed),
+    Searched = portmapper_log:notices(Notices, Missed, Before, Server),
+    State = State0#state{searched = Searched},
     case [Peer || {killed, Peer} <- Notices] of
         [] when length(Notices) =:= ?BATCH ->
             %% Only a shorter batch has the server wake this process again.

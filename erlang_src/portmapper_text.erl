@@ -1,7 +1,7 @@
 %% @doc Addresses and errors as text that people read.
 -module(portmapper_text).
 
--export([address/1, error/1]).
+-export([address/1, holder/1, error/1]).
 
 %% @doc `192.0.2.1:4369' or `[2001:db8::1]:4369'.
 -spec address({inet:ip_address(), inet:port_number()}) -> unicode:chardata().
@@ -47,7 +47,13 @@ error(Reason) ->
 key(Key) when is_atom(Key) -> atom_to_binary(Key);
 key(Key) -> io_lib:format("~tp", [Key]).
 
+%% @doc `beam.smp (pid 123, user root)', or as much of it as is known.
+-spec holder(portmapper:holder() | unknown) -> unicode:chardata().
+holder(#{program := Program, pid := Pid, user := User}) ->
+    io_lib:format("~ts (pid ~b, user ~ts)", [Program, Pid, User]);
 holder(#{program := Program, pid := Pid}) ->
     io_lib:format("~ts (pid ~b)", [Program, Pid]);
-holder(unknown) ->
+holder(#{user := User}) ->
+    ["a process of user ", User];
+holder(_Unknown) ->
     "a process that cannot be seen from here".

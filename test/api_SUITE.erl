@@ -8,10 +8,6 @@
     names_come_newest_first/1,
     names_match_a_glob/1,
     ten_thousand_names_are_listed_at_once/1,
-    lookup_returns_every_field/1,
-    lookup_tells_the_peer_over_ipv6/1,
-    lookup_takes_any_form_of_a_name/1,
-    lookup_of_no_name_finds_nothing/1,
     info_tells_addresses_and_uptime/1,
     info_counts_every_kind_of_request/1,
     info_counts_nodes_and_open_connections/1,
@@ -94,75 +90,6 @@ ten_thousand_names_are_listed_at_once(Config) ->
     Lines = [["name ", Name, " at port ", integer_to_list(N), $\n] || {Name, N} <- Expected],
     Reply = iolist_to_binary([<<(port(Config)):32>>, Lines]),
     ?assertEqual(Reply, testkit:request(port(Config), "n")).
-
-lookup_returns_every_field(Config) ->
-    Name = <<"näm"/utf8>>,
-    Extra = <<0, 255, "odd">>,
-    Before = erlang:system_time(millisecond),
-    Socket = testkit:connect(port(Config)),
-    Lengths = {byte_size(Name), byte_size(Extra)},
-    Alive2 = alive2(65535, 200, 9, 7, 3, Lengths, Name, Extra),
-    ok = gen_tcp:send(Socket, [<<(byte_size(Alive2)):16>>, Alive2]),
-    {ok, <<$v, 0, Creation:32>>} = gen_tcp:recv(Socket, 6),
-    {ok, Peer} = inet:sockname(Socket),
-    {ok, #{since := Since} = Node} = portmapper:lookup(Name),
-    ?assert(Before =< Since andalso Since =< erlang:system_time(millisecond)),
-    ?assert(abs(Creation - Since div 1000) =< 2),
-    Expected = #{
-        name => Name,
-        port => 65535,
-        type => 200,
-        protocol => 9,
-        highest_version => 7,
-        lowest_version => 3,
-        extra => Extra,
-        creation => Creation,
-        since => Since,
-        peer => Peer
-    },
-    ?assertEqual(Expected, Node).
-
-alive2(Port, Type, Protocol, Highest, Lowest, {NameLength, ExtraLength}, Name, Extra) ->
-    Fields = <<$x, Port:16, Type, Protocol, Highest:16, Lowest:16>>,
-    <<Fields/binary, NameLength:16, Name/binary, ExtraLength:16, Extra/binary>>.
-
-lookup_tells_the_peer_over_ipv6(Config) ->
-    Loopback = {0, 0, 0, 0, 0, 0, 0, 1},
-    case gen_tcp:connect(Loopback, port(Config), [binary, inet6, {active, false}]) of
-        {ok, Socket} ->
-            Alive2 = iolist_to_binary(testkit:alive2("six")),
-            ok = gen_tcp:send(Socket, [<<(byte_size(Alive2)):16>>, Alive2]),
-            {ok, <<$v, 0, _:32>>} = gen_tcp:recv(Socket, 6),
-            {ok, {Loopback, _} = Peer} = inet:sockname(Socket),
-            ?assertMatch({ok, #{peer := Peer}}, portmapper:lookup("six"));
-        {error, _} ->
-            {skip, "this host has no IPv6"}
-    end.
-
-lookup_takes_any_form_of_a_name(Config) ->
-    _ = node(Config, <<"plain">>, 1),
-    _ = node(Config, <<"nöde漢"/utf8>>, 2),
-    Forms = [
-        {1, ["plain", <<"plain">>, plain, ["pl", <<"ai">>, $n]]},
-        {2, ["nöde漢", <<"nöde漢"/utf8>>, 'nöde漢', [<<"nöde"/utf8>>, "漢"]]}
-    ],
-    [
-        ?assertMatch({Form, {ok, #{port := Port}}}, {Form, portmapper:lookup(Form)})
-     || {Port, Names} <- Forms, Form <- Names
-    ],
-    ok.
-
-lookup_of_no_name_finds_nothing(Config) ->
-    _ = node(Config, "there", 1),
-    Names = [
-        "missing", "", "ther", "There", <<"there", 0>>, '', lists:duplicate(256, $n),
-        lists:duplicate(100_000, $n), <<255>>, <<"there", 16#c3>>, <<16#ed, 16#a0, 16#80>>
-    ],
-    [
-        ?assertEqual({Function, Name, {error, not_found}}, {Function, Name, portmapper:Function(Name)})
-     || Name <- Names, Function <- [lookup, unregister, drop]
-    ],
-    ?assertEqual(1, portmapper:count()).
 
 info_tells_addresses_and_uptime(Config) ->
     #{addresses := Addresses, uptime := First} = portmapper:info(),

@@ -53,6 +53,7 @@ what_is_not_set_has_a_default(_Config) ->
         addresses => all,
         exposure => all,
         relaxed_command_check => false,
+        evict_stale => true,
         packet_timeout => 60,
         delay_accept => 0,
         delay_write => 0,
@@ -154,6 +155,7 @@ wrong_values_are_told_as_text(_Config) ->
         {exposure, "local", "\"local\"" ++ Exposure},
         {relaxed_command_check, yes, "yes" ++ Boolean},
         {relaxed_command_check, "true", "\"true\"" ++ Boolean},
+        {evict_stale, never, "never" ++ Boolean},
         {packet_timeout, 0, "0" ++ Timeout},
         {packet_timeout, infinity, "infinity" ++ Timeout},
         {packet_timeout, 86401, "86401" ++ Timeout},
@@ -170,8 +172,8 @@ wrong_values_are_told_as_text(_Config) ->
         {log_level, <<"info">>, "<<\"info\">>" ++ Level},
         {prot, 4369,
             "4369, expected one of port, addresses, exposure, relaxed_command_check, "
-            "packet_timeout, delay_accept, delay_write, remembered_names, raise_file_limit, "
-            "process_name, trim_memory, systemd, log_level, debug"}
+            "evict_stale, packet_timeout, delay_accept, delay_write, remembered_names, "
+            "raise_file_limit, process_name, trim_memory, systemd, log_level, debug"}
     ],
     [
         ?assertEqual(atom_to_list(Key) ++ " is " ++ Text, error_text([], Config#{Key => Value}))

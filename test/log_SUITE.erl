@@ -7,6 +7,8 @@
 -export([
     joins_and_leaves_are_told_at_info/1,
     refusals_are_told_at_notice_with_the_peer/1,
+    many_refusals_name_the_holder_now_and_then/1,
+    an_evicted_node_is_told_at_warning_with_its_successor/1,
     log_level_rules_over_the_primary_level/1,
     log_level_makes_the_start_visible/1,
     log_level_changes_live/1,
@@ -108,7 +110,7 @@ refusals_are_told_at_notice_with_the_peer(_Config) ->
     Port = start(#{log_level => notice, packet_timeout => 1}),
     {ok, _, _} = testkit:register(Port, "n", 1),
     Refused = [
-        {testkit:alive2("n"), " as n: name in use"},
+        {testkit:alive2("n"), " as n: name in use by " ++ this_vm()},
         {"sn", ": not permitted"},
         {"k", ": nodes registered"},
         {"?", ": unknown request"}
@@ -120,6 +122,37 @@ refusals_are_told_at_notice_with_the_peer(_Config) ->
     Silent = testkit:connect(Port),
     Address = local(Silent),
     ?assertEqual({notice, "closed " ++ Address ++ ": no whole request came in time"}, next()),
+    nothing_else().
+
+%% As the holder of a name.
+this_vm() ->
+    {0, User} = testkit:run(["id", "-un"]),
+    lists:concat(["beam.smp (pid ", os:getpid(), ", user ", string:trim(binary_to_list(User)), ")"]).
+
+many_refusals_name_the_holder_now_and_then(_Config) ->
+    Port = start(#{log_level => notice}),
+    {ok, _, _} = testkit:register(Port, "n", 1),
+    {Microseconds, _} = timer:tc(fun() -> [ask(Port, testkit:alive2("n")) || _ <- lists:seq(1, 200)] end),
+    Texts = [element(2, next()) || _ <- lists:seq(1, 200)],
+    Named = [Text || Text <- Texts, string:find(Text, " by " ++ this_vm()) =/= nomatch],
+    %% Once in 200 ms.
+    ?assert(lists:member(hd(Texts), Named)),
+    ?assert(length(Named) =< 2 + Microseconds div 200_000),
+    nothing_else().
+
+an_evicted_node_is_told_at_warning_with_its_successor(_Config) ->
+    Port = start(#{log_level => info}),
+    {ok, Listener} = gen_tcp:listen(0, []),
+    {ok, NodePort} = inet:port(Listener),
+    {ok, Old, _} = testkit:register(Port, "n", NodePort),
+    {info, "node n is up" ++ _} = next(),
+    ok = gen_tcp:close(Listener),
+    {ok, New, _} = testkit:register(Port, "n", 1),
+    Evicted = ["evicted node n of ", local(Old), ", which no longer listens on port ", NodePort],
+    ?assertEqual({warning, lists:concat(Evicted ++ [", for the one of ", local(New)])}, next()),
+    {info, Down} = next(),
+    ?assertMatch({match, _}, re:run(Down, "^node n is down: .*, it was evicted$")),
+    ?assertMatch({info, "node n is up" ++ _}, next()),
     nothing_else().
 
 %% The address that it was asked from.

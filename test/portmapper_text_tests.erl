@@ -14,6 +14,19 @@ address_test_() ->
         ]
     ].
 
+holder_test_() ->
+    All = #{program => <<"beam.smp">>, pid => 123, user => <<"root">>},
+    [
+        ?_assertEqual(Text, lists:flatten(io_lib:format("~ts", [portmapper_text:holder(Holder)])))
+     || {Text, Holder} <- [
+            {"beam.smp (pid 123, user root)", All},
+            {"beam.smp (pid 123)", maps:remove(user, All)},
+            {"a process of user root", maps:with([user], All)},
+            {"a process that cannot be seen from here", #{}},
+            {"a process that cannot be seen from here", unknown}
+        ]
+    ].
+
 error_test_() ->
     [
         ?_assertEqual(Text, unicode:characters_to_list(portmapper:format_error(Reason)))

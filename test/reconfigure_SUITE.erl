@@ -40,6 +40,7 @@ config_is_what_is_in_force(Config) ->
         addresses => [{127, 0, 0, 1}],
         exposure => all,
         relaxed_command_check => false,
+        evict_stale => true,
         packet_timeout => 60,
         delay_accept => 0,
         delay_write => 0,
@@ -59,6 +60,7 @@ config_is_what_is_in_force(Config) ->
         addresses => [<<"127.0.0.2">>, "127.0.0.3", {127, 0, 0, 4}],
         exposure => lookup,
         relaxed_command_check => true,
+        evict_stale => false,
         packet_timeout => 86400,
         log_level => none
     },
@@ -172,6 +174,7 @@ wrong_values_are_named_and_change_nothing(_Config) ->
         {addresses, [["::" | x], [[x | y]], [#{}], {127, 0, 0, 1}]},
         {exposure, [none, "local", <<"local">>, true, 1, [local]]},
         {relaxed_command_check, [1, "true", undefined]},
+        {evict_stale, [1, "false", undefined]},
         {packet_timeout, [0, 86401, -1, 1 bsl 70, 1.5, infinity]},
         {raise_file_limit, [1, nil]},
         {log_level, [verbose, "info", <<"info">>, 6]},

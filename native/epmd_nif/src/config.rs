@@ -85,11 +85,12 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 19] = [
     "port",
     "addresses",
     "exposure",
     "relaxed_command_check",
+    "evict_stale",
     "packet_timeout",
     "delay_accept",
     "delay_write",

@@ -152,6 +152,20 @@ fn lookup<'a>(
     node.map(|node| terms::node(env, name, &node)).ok_or_else(atoms::not_found)
 }
 
+#[rustler::nif(schedule = "DirtyIo")]
+fn lookup_with_holder<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    name: Binary<'a>,
+) -> Result<Term<'a>, Atom> {
+    let found = text(&name).and_then(|name| handle.server.lookup_with_holder(name));
+    let (node, holder) = found.ok_or_else(atoms::not_found)?;
+    let node = terms::node(env, name, &node);
+    // It is a map.
+    let told = node.map_put(atoms::holder(), terms::holder(env, holder));
+    Ok(told.unwrap_or(node))
+}
+
 /// What is not UTF-8 is no name, and so the name of no node.
 fn text<'a>(bytes: &'a Binary<'_>) -> Option<&'a str> {
     std::str::from_utf8(bytes).ok()

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use epmd_core::{Event, Name, Node, Refusal};
-use epmd_server::{CounterValues, Info, Notice};
+use epmd_server::{CounterValues, Holder, Info, Notice, PortHolder};
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, Term};
 
@@ -18,6 +18,7 @@ pub(crate) mod atoms {
         exposure, open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
+        evicted, user,
         elixir_struct = "__struct__",
     }
 }
@@ -95,6 +96,17 @@ pub(crate) fn node<'a>(env: Env<'a>, name: Binary<'a>, node: &Node) -> Term<'a> 
     )
 }
 
+/// What is known of who holds a name.
+pub(crate) fn holder(env: Env<'_>, holder: Holder) -> Term<'_> {
+    let Holder { process, user } = holder;
+    let process = process.map(|PortHolder { pid, program }| {
+        [(atoms::pid(), pid.encode(env)), (atoms::program(), text(env, &program))]
+    });
+    let user = user.map(|user| (atoms::user(), text(env, &user)));
+    let pairs: Vec<_> = process.into_iter().flatten().chain(user).collect();
+    map(env, &pairs)
+}
+
 pub(crate) fn info<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
     let addresses: Vec<_> =
         info.addresses.iter().map(|&address| socket_address(env, address)).collect();
@@ -150,6 +162,10 @@ pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
         Notice::Refused { peer, reason, name } => {
             let name = optional(env, name.as_ref());
             (atoms::refused(), from(peer), refusal(env, *reason), name).encode(env)
+        }
+        Notice::Evicted { name, port, peer: address, successor } => {
+            let (address, successor) = (peer(env, *address), peer(env, *successor));
+            (atoms::evicted(), text(env, name), port, address, successor).encode(env)
         }
         Notice::TimedOut { peer } => (atoms::timed_out(), from(peer)).encode(env),
         Notice::Panicked { peer } => (atoms::panicked(), from(peer)).encode(env),
