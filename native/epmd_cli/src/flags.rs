@@ -191,7 +191,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         Interactive,
         &["-lookup"],
         Some("Name"),
-        "Tell what a node said of itself when it registered. Exit status 1 if there is none.",
+        "Tell what a node said of itself when it registered, since when it is registered, and \
+         which process of which user holds the name. Exit status 1 if there is none.",
     ),
     flag(
         Kind::Match,

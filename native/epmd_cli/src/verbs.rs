@@ -35,7 +35,7 @@ pub(crate) fn run(verb: &Verb, port: u16, json: bool) -> Status {
         Verb::Dump => with_reply(stream, &Request::Dump, Dump::decode, dump_as_json),
         Verb::Kill => kill(stream),
         Verb::Stop(name) => stop(stream, name),
-        Verb::Lookup(name) => lookup(stream, name, json),
+        Verb::Lookup(name) => lookup(stream, port, name, json),
         Verb::Match(glob) => {
             let matching = |listing| matching(listing, glob, json);
             with_reply(stream, &Request::Names, Listing::decode, matching)
@@ -162,13 +162,16 @@ fn responded_with(reply: &[u8]) -> Status {
     print(&format!("epmd: local epmd responded with <{reply}>\n"), Status::Failure)
 }
 
-fn lookup(stream: TcpStream, name: &str, json: bool) -> Status {
+fn lookup(stream: TcpStream, port: u16, name: &str, json: bool) -> Status {
     with_reply(stream, &Request::PortPlease2(name), Response::decode, |response| match response {
-        Response::PortPlease2(Some((name, node))) if json => {
-            print_json(&node_as_json(name.as_str(), &node), Status::Success)
-        }
         Response::PortPlease2(Some((name, node))) => {
-            print(&node_as_text(name.as_str(), &node), Status::Success)
+            let (name, facts) = (name.as_str(), facts_about(port, name.as_str(), &node));
+            if json {
+                return print_json(&node_as_json(name, &node, facts), Status::Success);
+            }
+            let line = |(key, value): &(String, String)| format!("{key} {value}\n");
+            let lines: String = facts.iter().map(line).collect();
+            print(&(node_as_text(name, &node) + &lines), Status::Success)
         }
         _ if json => print_json(&serde_json::Value::Null, Status::Failure),
         _ => {
@@ -176,6 +179,19 @@ fn lookup(stream: TcpStream, name: &str, json: bool) -> Status {
             Status::Failure
         }
     })
+}
+
+/// What else ours tells of a node, and who holds its name. An EPMD of another kind
+/// closes the request unanswered.
+fn facts_about(port: u16, name: &str, node: &Registration) -> Vec<(String, String)> {
+    let reply = connect(port).and_then(|stream| ask(stream, &Request::NodeInfo(name)));
+    let facts = reply.ok().and_then(|reply| Facts::decode(&reply)).map(|reply| reply.facts);
+    let mut facts = facts.unwrap_or_default().into_iter();
+    // Another port is that of a later life.
+    if facts.next() != Some(("port".to_owned(), node.port.to_string())) {
+        return Vec::new();
+    }
+    facts.collect()
 }
 
 /// What the type of a node stands for.
@@ -201,8 +217,12 @@ fn node_as_text(name: &str, node: &Registration) -> String {
     )
 }
 
-fn node_as_json(name: &str, node: &Registration) -> serde_json::Value {
-    json!({
+fn node_as_json(
+    name: &str,
+    node: &Registration,
+    facts: Vec<(String, String)>,
+) -> serde_json::Value {
+    let mut object = json!({
         "name": name,
         "port": node.port,
         "type": node.node_type,
@@ -211,8 +231,19 @@ fn node_as_json(name: &str, node: &Registration) -> serde_json::Value {
         "highest_version": node.highest_version,
         "lowest_version": node.lowest_version,
         "extra": node.extra,
-    })
+    });
+    let of_facts = facts.into_iter().map(|(key, value)| {
+        let number = value.parse::<u64>().ok().filter(|_| NUMBERS.contains(&key.as_str()));
+        (key, number.map_or_else(|| value.into(), Into::into))
+    });
+    if let Some(object) = object.as_object_mut() {
+        object.extend(of_facts);
+    }
+    object
 }
+
+/// Facts about a node that are numbers; a program may have a number as its name.
+const NUMBERS: [&str; 3] = ["creation", "since_ms", "pid"];
 
 /// An EPMD of another kind closes INFO unanswered; what it lists is told then.
 fn info(stream: TcpStream, port: u16, json: bool) -> Status {

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use epmd_core::{Alive2, Request};
@@ -30,23 +30,52 @@ impl Served {
         self.0.info().addresses[0].port()
     }
 
-    /// Registers a node; its connection.
     fn register(&self, name: &str, node_port: u16, extra: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).unwrap();
-        let alive = Alive2 {
-            port: node_port,
-            node_type: 72,
-            protocol: 0,
-            highest_version: 6,
-            lowest_version: 5,
-            name: name.as_bytes(),
-            extra,
-        };
-        stream.write_all(&Request::Alive2(alive).encode()).unwrap();
-        let mut reply = [0; 6];
-        stream.read_exact(&mut reply).unwrap();
-        assert_eq!(reply[..2], *b"v\0", "{name}");
-        stream
+        register(self.port(), name, node_port, extra)
+    }
+}
+
+/// Registers a node; its connection.
+fn register(port: u16, name: &str, node_port: u16, extra: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let alive = Alive2 {
+        port: node_port,
+        node_type: 72,
+        protocol: 0,
+        highest_version: 6,
+        lowest_version: 5,
+        name: name.as_bytes(),
+        extra,
+    };
+    stream.write_all(&Request::Alive2(alive).encode()).unwrap();
+    let mut reply = [0; 6];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..2], *b"v\0", "{name}");
+    stream
+}
+
+/// OTP's `epmd`, which ends with the test.
+struct CEpmd {
+    process: Child,
+    port: u16,
+}
+
+impl CEpmd {
+    fn start() -> Self {
+        let port = unused_port();
+        let arguments = ["-port", &port.to_string(), "-address", "127.0.0.1"];
+        let process = Command::new("epmd").args(arguments).stderr(Stdio::null()).spawn().unwrap();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            std::thread::yield_now();
+        }
+        Self { process, port }
+    }
+}
+
+impl Drop for CEpmd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -242,16 +271,40 @@ fn help_and_version_are_told_with_status_0() {
     assert_eq!(printed(1, &["-version"]), (Some(0), version));
 }
 
+/// What any EPMD tells of a node.
+const OF_NODE: &str = "name n1 at port 4711\ntype 72 (hidden)\nprotocol 0 (tcp)\n\
+                       versions 5 to 6\nextra 3 bytes <\\x00v2>\n";
+
 #[test]
-fn lookup_tells_what_a_node_said_of_itself() {
+fn lookup_tells_of_another_epmd_what_that_knows() {
+    let c = CEpmd::start();
+    let _node = register(c.port, "n1", 4711, b"\0v2");
+    assert_eq!(printed(c.port, &["-lookup", "n1"]), (Some(0), OF_NODE.to_owned()));
+    let (status, node) = as_json(c.port, &["-lookup", "n1", "-json"]);
+    assert_eq!((status, &node["port"], node.get("pid")), (Some(0), &json!(4711), None));
+}
+
+#[test]
+fn lookup_tells_what_a_node_said_of_itself_and_who_holds_its_name() {
     let server = Served::with(false);
     let _node = server.register("n1", 4711, b"\0v2");
-    let text = "name n1 at port 4711\ntype 72 (hidden)\nprotocol 0 (tcp)\n\
-                versions 5 to 6\nextra 3 bytes <\\x00v2>\n";
-    assert_eq!(printed(server.port(), &["-lookup", "n1"]), (Some(0), text.to_owned()));
+    let node = server.0.lookup("n1").unwrap();
+    let (creation, since, peer) = (node.creation.get(), node.since.0, node.peer.unwrap());
+    // The node is in this process.
+    let pid = std::process::id();
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap().trim_end().to_owned();
+    let user = Command::new("id").arg("-un").output().unwrap().stdout;
+    let user = String::from_utf8(user).unwrap().trim_end().to_owned();
+    let text = format!(
+        "{OF_NODE}creation {creation}\nsince_ms {since}\npeer {peer}\n\
+         pid {pid}\nprogram {program}\nuser {user}\n"
+    );
+    assert_eq!(printed(server.port(), &["-lookup", "n1"]), (Some(0), text));
     let value = json!({
         "name": "n1", "port": 4711, "type": 72, "kind": "hidden", "protocol": 0,
         "highest_version": 6, "lowest_version": 5, "extra": [0, 118, 50],
+        "creation": creation, "since_ms": since, "peer": peer.to_string(),
+        "pid": pid, "program": program, "user": user,
     });
     assert_eq!(as_json(server.port(), &["-lookup", "n1", "-json"]), (Some(0), value));
     let (status, out, error) = shown(&run(OURS, server.port(), &["-lookup", "n2"]));
@@ -308,16 +361,9 @@ fn info_tells_of_ours_and_what_can_be_told_of_another() {
     );
 
     // To C it is an unknown request.
-    let port = unused_port();
-    let arguments = ["-port", &port.to_string(), "-address", "127.0.0.1"];
-    let mut c = Command::new("epmd").args(arguments).stderr(Stdio::null()).spawn().unwrap();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        std::thread::yield_now();
-    }
-    let info = as_json(port, &["-info", "-json"]);
-    c.kill().unwrap();
-    c.wait().unwrap();
-    let expected = json!({ "port": port, "nodes": 0, "remembered": 0, "program": "unknown" });
+    let c = CEpmd::start();
+    let info = as_json(c.port, &["-info", "-json"]);
+    let expected = json!({ "port": c.port, "nodes": 0, "remembered": 0, "program": "unknown" });
     assert_eq!(info, (Some(0), expected));
 }
 
