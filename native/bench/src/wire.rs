@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use epmd_core::{Alive2, Request};
@@ -24,6 +25,20 @@ pub fn connect(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// A port that is listened on as long as this process lives: that of all nodes
+/// that it registers. (Those of OTP listen before they register.)
+fn node_port() -> io::Result<u16> {
+    static LISTENER: OnceLock<TcpListener> = OnceLock::new();
+    let listener = match LISTENER.get() {
+        Some(listener) => listener,
+        None => {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            LISTENER.get_or_init(|| listener)
+        }
+    };
+    Ok(listener.local_addr()?.port())
+}
+
 /// Registers a node as `erl` does; its connection, once the reply is there.
 ///
 /// # Errors
@@ -31,7 +46,7 @@ pub fn connect(port: u16) -> io::Result<TcpStream> {
 pub fn register(port: u16, name: &str) -> io::Result<TcpStream> {
     let mut stream = connect(port)?;
     let alive = Alive2 {
-        port: 4711,
+        port: node_port()?,
         node_type: 77,
         protocol: 0,
         highest_version: 6,
