@@ -149,7 +149,8 @@ logs_to(Log, Port) ->
     is_logged(Log, info, "node n is up: port 4711, .*"),
     refused = testkit:register(Port, "n", 4712),
     is_logged(Log, debug, "127.0.0.1:\\d+ asks ALIVE2 n"),
-    is_logged(Log, notice, "refused 127.0.0.1:\\d+ as n: name in use"),
+    Culprit = "by \\S+ \\(pid \\d+, user \\S+\\)",
+    is_logged(Log, notice, "refused 127.0.0.1:\\d+ as n: name in use " ++ Culprit),
     %% The system log ends, and starts anew.
     ok = system_log:close_socket(Log),
     ok = file:delete(system_log:path(Log)),
