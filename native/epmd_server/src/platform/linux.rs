@@ -80,15 +80,43 @@ enum Batch {
 struct Buffers {
     request: Box<[u8; MAX_REQUEST_BYTES]>,
     reply: Vec<u8>,
+    /// Connections of the batch whose request was not there yet.
+    early: Vec<(OwnedFd, Peer)>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { request: Box::new([0; MAX_REQUEST_BYTES]), reply: Vec::new() }
+        let request = Box::new([0; MAX_REQUEST_BYTES]);
+        Self { request, reply: Vec::new(), early: Vec::new() }
     }
 }
 
+/// What is to be done with a connection after a look at it.
+enum Served {
+    Closed,
+    /// It waits in a task, or is a registration.
+    Stays,
+    /// Nothing has come yet.
+    Early(OwnedFd),
+}
+
 fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut Buffers) -> Batch {
+    let batch = accept_some(shared, listener, buffers);
+    // A request is mostly there a moment after its connection: to look again
+    // costs less than a task.
+    let mut early = std::mem::take(&mut buffers.early);
+    for (socket, peer) in early.drain(..) {
+        if let Served::Early(socket) =
+            catch_panic(shared, peer, || serve(shared, socket, peer, buffers))
+        {
+            connection::go_on(shared, socket.into(), peer, Received::default());
+        }
+    }
+    buffers.early = early;
+    batch
+}
+
+fn accept_some(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut Buffers) -> Batch {
     for _ in 0..BATCH {
         if shared.lacks_descriptor() {
             return Batch::OutOfDescriptors;
@@ -105,11 +133,12 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
                     continue;
                 };
                 let peer = Peer::new(conn, address);
-                let served = AssertUnwindSafe(|| serve(shared, socket, peer, buffers));
-                let stays = catch_unwind(served).unwrap_or_else(|_| {
-                    connection::panicked(shared, peer);
-                    false
-                });
+                shared.tell_connected(shared.rules(), peer);
+                let served = catch_panic(shared, peer, || serve(shared, socket, peer, buffers));
+                let stays = !matches!(served, Served::Closed);
+                if let Served::Early(socket) = served {
+                    buffers.early.push((socket, peer));
+                }
                 if stays && is_reserved(descriptor) {
                     return Batch::OutOfDescriptors;
                 }
@@ -125,16 +154,22 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
     Batch::Full
 }
 
-/// Serves a connection as far as that goes without waiting. Whether it stays
-/// open tells the outcome.
-fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> bool {
+/// A defect of ours ends no more than the connection that it showed in.
+fn catch_panic(shared: &Shared, peer: Peer, serve: impl FnOnce() -> Served) -> Served {
+    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
+        connection::panicked(shared, peer);
+        Served::Closed
+    })
+}
+
+/// Serves a connection as far as that goes without waiting.
+fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> Served {
     let rules = shared.rules();
-    shared.tell_connected(rules, peer);
     if rules.delays_replies {
         connection::go_on(shared, socket.into(), peer, Received::default());
-        return true;
+        return Served::Stays;
     }
-    let Buffers { request, reply } = buffers;
+    let Buffers { request, reply, .. } = buffers;
     let mut framer = Framer::default();
     let connected_to = || {
         let address = getsockname(&socket).ok()?;
@@ -143,17 +178,14 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     let read = recv(&socket, request.as_mut_slice(), RecvFlags::empty());
     // Not before what has come is read, so that the close is an orderly one.
     if !admit(shared, rules, peer, connected_to) {
-        return false;
+        return Served::Closed;
     }
     let received = match read {
         Ok((count @ 1.., _)) => request.get(..count).unwrap_or_default(),
-        Err(Errno::AGAIN) => {
-            connection::go_on(shared, socket.into(), peer, Received::default());
-            return true;
-        }
+        Err(Errno::AGAIN) => return Served::Early(socket),
         Ok(_) | Err(_) => {
             ended_early(shared, peer, 0);
-            return false;
+            return Served::Closed;
         }
     };
     let body = match framer.push(received) {
@@ -161,11 +193,11 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
         Ok(None) => {
             let received = Received { framer, bytes: received.to_vec() };
             connection::go_on(shared, socket.into(), peer, received);
-            return true;
+            return Served::Stays;
         }
         Err(refusal) => {
             shared.refuse_unanswered(peer.address, refusal);
-            return false;
+            return Served::Closed;
         }
     };
     reply.clear();
@@ -175,19 +207,23 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
         Answer::Pending(pending) => {
             let reply = std::mem::take(reply);
             connection::wait(shared, socket.into(), peer, body.to_vec(), pending, reply);
-            return true;
+            return Served::Stays;
         }
     };
     if next == Next::Shutdown {
         let stream = socket.into();
         let farewell = Farewell { peer: peer.address, stream, reply: std::mem::take(reply) };
         shared.give_order(Order::Kill(farewell));
-        return false;
+        return Served::Closed;
     }
     if reply.is_empty() {
-        return false;
+        return Served::Closed;
     }
-    send_reply(shared, socket, peer, reply, next == Next::Hold)
+    if send_reply(shared, socket, peer, reply, next == Next::Hold) {
+        Served::Stays
+    } else {
+        Served::Closed
+    }
 }
 
 /// Sends what the peer takes at once. Whether the connection stays open tells
