@@ -7,6 +7,7 @@ mod common;
 use common::served::Served;
 use common::wire::{NAMES, UNANSWERED, ask, ask_and_see, framed, port_please, register, v4};
 use epmd_core::Facts;
+use parking_lot::Mutex;
 
 fn facts(server: &Served) -> Vec<(String, String)> {
     facts_in_reply_to(server, b"info")
@@ -52,6 +53,10 @@ fn info_tells_what_runs_where_and_what_it_counted() {
     assert!(uptime.1.parse::<u64>().is_ok(), "{uptime:?}");
 }
 
+/// Held by tests that start a program, or ask who has a socket: until it executes,
+/// a program that is started has all sockets of this process, too.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// What is told of this process as a holder.
 fn this_process() -> Vec<(String, String)> {
     let text = |path: &str| std::fs::read_to_string(path).unwrap().trim_end().to_owned();
@@ -65,6 +70,7 @@ fn this_process() -> Vec<(String, String)> {
 
 #[test]
 fn info_of_a_node_tells_who_holds_its_name() {
+    let _alone = STARTING.lock();
     let server = Served::local();
     let (node, creation) = register(server.port(), b"n1");
     server.register_own("own");
@@ -89,6 +95,7 @@ fn info_of_a_node_tells_who_holds_its_name() {
 
 #[test]
 fn info_of_nodes_is_told_to_many_at_a_time() {
+    let _alone = STARTING.lock();
     let server = Served::local();
     let (_node, _) = register(server.port(), b"n1");
     let expected = facts_in_reply_to(&server, b"info n1");
