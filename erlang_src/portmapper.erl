@@ -245,7 +245,7 @@ register(Name, Port, Options) ->
         [] ->
             #{type := Type, protocol := Protocol, extra := Extra} = All,
             #{highest_version := Highest, lowest_version := Lowest} = All,
-            Server = portmapper_server:server(),
+            Server = portmapper_server:own_server(),
             Binary = to_binary(Name),
             portmapper_nif:register(
                 Server, Binary, Port, Type, Protocol, Highest, Lowest, Extra

@@ -190,7 +190,8 @@ fn count(handle: ResourceArc<Handle>) -> usize {
     handle.server.count()
 }
 
-#[rustler::nif]
+/// The kernel may have to be asked about a holder of the name.
+#[rustler::nif(schedule = "DirtyIo")]
 #[expect(clippy::too_many_arguments, reason = "the fields of a registration, once")]
 fn register(
     env: Env<'_>,

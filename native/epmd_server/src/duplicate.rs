@@ -26,21 +26,46 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) peer: Option<SocketAddr>,
 }
 
-/// Unregisters the holder of a name if it is gone. The connection of one that
-/// stays; the VM itself always does, and has none.
-pub(crate) fn make_way(
-    shared: &Shared,
-    registry: &mut Registry,
-    newcomer: Newcomer<'_>,
-    evicts: bool,
-) -> Option<ConnId> {
-    let node = registry.lookup(newcomer.name)?;
+/// A holder that is gone, and how that showed.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    conn: ConnId,
+    reason: DownReason,
+}
+
+/// Looks whether the holder of a name is gone. The kernel may have to be asked
+/// for that, so it is done before the registry is locked for the change.
+pub(crate) fn find_gone(shared: &Shared, newcomer: Newcomer<'_>, evicts: bool) -> Option<Gone> {
+    let node = shared.registry.read().lookup(newcomer.name)?.clone();
     let Owner::Connection(conn) = node.owner else {
         return None;
     };
     let reason = if shared.held.has_ended(conn) {
         DownReason::Closed
-    } else if evicts && is_leftover(shared, conn, node, newcomer.port) {
+    } else if evicts && is_leftover(shared, conn, &node, newcomer.port) {
+        DownReason::Evicted
+    } else {
+        return None;
+    };
+    Some(Gone { conn, reason })
+}
+
+/// Unregisters the holder of a name if it is the one that is gone. The connection
+/// of one that stays; the VM itself always does, and has none.
+pub(crate) fn make_way(
+    shared: &Shared,
+    registry: &mut Registry,
+    newcomer: Newcomer<'_>,
+    gone: Option<Gone>,
+) -> Option<ConnId> {
+    let node = registry.lookup(newcomer.name)?;
+    let Owner::Connection(conn) = node.owner else {
+        return None;
+    };
+    let Some(Gone { reason, .. }) = gone.filter(|gone| gone.conn == conn) else {
+        return Some(conn);
+    };
+    if reason == DownReason::Evicted {
         shared.counters.evicted.add_one();
         shared.notices.push(Notice::Evicted {
             name: newcomer.name.to_owned(),
@@ -48,10 +73,7 @@ pub(crate) fn make_way(
             peer: node.peer,
             successor: newcomer.peer,
         });
-        DownReason::Evicted
-    } else {
-        return Some(conn);
-    };
+    }
     let event = registry.unregister_connection(conn, reason);
     shared.release(conn);
     if let Some(event) = event {

@@ -216,9 +216,10 @@ impl Server {
     pub fn register(&self, name: Name, registration: Registration) -> Result<u32, Refusal> {
         let now = Shared::now();
         let evicts = self.shared.rules().evicts;
-        let mut registry = self.shared.registry.write();
         let newcomer = Newcomer { name: name.as_str(), port: registration.port, peer: None };
-        duplicate::make_way(&self.shared, &mut registry, newcomer, evicts);
+        let gone = duplicate::find_gone(&self.shared, newcomer, evicts);
+        let mut registry = self.shared.registry.write();
+        duplicate::make_way(&self.shared, &mut registry, newcomer, gone);
         let (creation, event) = registry.register(name, registration, Owner::Vm, None, now)?;
         self.shared.tell(event);
         Ok(creation.get())

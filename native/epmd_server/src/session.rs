@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use epmd_core::{Caller, Name, Next, Node, Outcome, Refusal, Reply, Request, is_local};
 
-use crate::duplicate::{Newcomer, Wait, make_way};
+use crate::duplicate::{Newcomer, Wait, find_gone, make_way};
 use crate::info;
 use crate::notices::Notice;
 use crate::platform::Held;
@@ -75,8 +75,9 @@ pub(crate) fn respond(
         Held::end_those_that_have(shared);
     }
     let newcomer = newcomer(&request, peer);
+    let gone = newcomer.and_then(|new| find_gone(shared, new, rules.evicts));
     let mut registry = shared.registry.write();
-    let holder = newcomer.and_then(|new| make_way(shared, &mut registry, new, rules.evicts));
+    let holder = newcomer.and_then(|new| make_way(shared, &mut registry, new, gone));
     if let Some(holder) = holder {
         if let Some(wait) = shared.waits.go_on(holder, wait) {
             return Answer::Pending(Pending::Name(wait));
