@@ -87,6 +87,15 @@ use Group::{Interactive, Regular, Test};
 /// The flags in the order in which they are listed.
 pub(crate) const FLAGS: &[Flag] = &[
     flag(
+        Kind::Debug,
+        Regular,
+        &["-d", "-debug"],
+        None,
+        "Log to the standard error stream what nodes come and go and what is asked, and \
+         remember no more than 5 names of gone nodes. Given twice it logs connections too, \
+         given three times also what they send.",
+    ),
+    flag(
         Kind::Address,
         Regular,
         &["-address"],
@@ -100,15 +109,6 @@ pub(crate) const FLAGS: &[Flag] = &[
         &["-port"],
         Some("No"),
         "The port to listen on, or to ask. 4369 by default.",
-    ),
-    flag(
-        Kind::Debug,
-        Regular,
-        &["-d", "-debug"],
-        None,
-        "Log to the standard error stream what nodes come and go and what is asked, and \
-         remember no more than 5 names of gone nodes. Given twice it logs connections too, \
-         given three times also what they send.",
     ),
     flag(
         Kind::Daemon,

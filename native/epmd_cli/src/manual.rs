@@ -2,23 +2,20 @@
 
 use std::fmt::Write;
 
-use crate::flags::{FLAGS, Flag, Group};
-
-const SYNOPSIS: [&str; 2] = [
-    "[-d|-debug]... [-address List] [-port No] [-daemon]\n\
-     \x20           [-relaxed_command_check] [-exposure Mode] [-replace] [-systemd]\n\
-     \x20           [DbgExtra...]",
-    "[-port No] -names|-dump|-lookup Name|-match Glob|-info [-json]\n\
-     \x20      epmd [-port No] -started|-kill|-stop Name",
-];
+use crate::flags::{FLAGS, Flag, Group, Kind};
 
 /// Columns of a line of text.
 const WIDTH: usize = 78;
 
 /// What `-help` prints.
 pub(crate) fn usage() -> String {
-    let [start, ask] = SYNOPSIS;
-    let mut out = format!("usage: epmd {start}\n       epmd {ask}\n");
+    let mut out = String::new();
+    for (form, lead) in synopsis(|text| text.to_owned()).iter().zip(["usage: ", "       "]) {
+        for (number, line) in wrap(form, WIDTH - 12).iter().enumerate() {
+            let lead = if number == 0 { format!("{lead}epmd ") } else { " ".repeat(12) };
+            let _ = writeln!(out, "{lead}{line}");
+        }
+    }
     for group in Group::ALL {
         let _ = writeln!(out, "\n{}", group.title());
         for flag in of(group) {
@@ -29,6 +26,26 @@ pub(crate) fn usage() -> String {
         }
     }
     out
+}
+
+/// The two forms of the command line, less the name of the program. Names of flags
+/// are set by `name`.
+fn synopsis(name: impl Fn(&str) -> String) -> [String; 2] {
+    let set = |flag: &Flag| {
+        let names: Vec<_> = flag.names.iter().map(|one| name(one)).collect();
+        let value = flag.value.map(|value| format!(" {value}")).unwrap_or_default();
+        names.join("|") + &value
+    };
+    let optional = |flag: &Flag| format!("[{}]", set(flag));
+    let start: Vec<_> = of(Group::Regular).map(optional).collect();
+    let with = FLAGS.iter().filter(|flag| matches!(flag.kind, Kind::Port | Kind::Json));
+    let with: Vec<_> = with.map(optional).collect();
+    let verbs = of(Group::Interactive).filter(|flag| flag.kind != Kind::Json);
+    let verbs: Vec<_> = verbs.map(set).collect();
+    [
+        format!("{} [DbgExtra...]", start.join(" ")),
+        format!("{} {}", with.join(" "), verbs.join(" | ")),
+    ]
 }
 
 fn of(group: Group) -> impl Iterator<Item = &'static Flag> {
@@ -62,6 +79,10 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 fn page() -> String {
     let mut out = String::from(include_str!("manual_head.1"));
+    for form in synopsis(bold) {
+        let _ = writeln!(out, ".TP\n.B epmd\n{form}");
+    }
+    out.push_str(include_str!("manual_description.1"));
     for group in Group::ALL {
         let _ = writeln!(out, ".SS {}", group.title());
         for flag in of(group) {
