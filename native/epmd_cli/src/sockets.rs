@@ -1,12 +1,12 @@
 //! The listening sockets that the virtual machine is to serve on.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use epmd_server::{Config, ListenError, PortHolder, SkippedAddress, listen_for};
+use epmd_server::{Config, ListenError, PortHolder, SkippedAddress, listen_for, reachable};
 use thiserror::Error;
 
 use crate::client::{connect_to, names};
@@ -150,14 +150,4 @@ fn in_use(address: SocketAddr, holder: Option<PortHolder>, answer: Answer) -> So
     }
     let holder = holder.map_or_else(|| "an unknown process".to_owned(), |one| one.to_string());
     SocketsError::InUse { address, holder }
-}
-
-/// The address for all addresses is none to connect to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

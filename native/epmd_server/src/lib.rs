@@ -35,7 +35,7 @@ pub use config::{
     Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds,
 };
 pub use counters::CounterValues;
-pub use listen::{ListenError, Listening, SkippedAddress, listen_for};
+pub use listen::{ListenError, Listening, SkippedAddress, listen_for, reachable};
 pub use notices::Notice;
 pub use platform::{Holder, PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};

@@ -224,6 +224,18 @@ fn bind_all(
     Ok(bound)
 }
 
+/// Where a local client reaches what listens at an address: the one that stands
+/// for all is none to connect to.
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// Takes sockets that listen already.
 pub(crate) fn adopt(sockets: Vec<TcpListener>) -> Result<Bound, ListenError> {
     if sockets.len() > epmd_core::limits::MAX_ADDRESSES {

@@ -1,6 +1,6 @@
 //! The server as its owner sees it.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use crate::duplicate::{self, Newcomer};
-use crate::listen::{self, Bound, ListenError, SkippedAddress};
+use crate::listen::{self, Bound, ListenError, SkippedAddress, reachable};
 use crate::notices::Notice;
 use crate::platform::{self, Holder};
 use crate::runtime;
@@ -334,13 +334,7 @@ impl Server {
     /// The address that a local client reaches the server at.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
-        let address = self.shared.listeners.lock().first()?.address;
-        let ip = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        Some(SocketAddr::new(ip, address.port()))
+        Some(reachable(self.shared.listeners.lock().first()?.address))
     }
 }
 
