@@ -6,7 +6,6 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([init_per_testcase/2, end_per_testcase/2]).
 -export([
     what_is_missing_is_named/1,
     a_release_that_is_not_there_is_named/1,
@@ -21,28 +20,18 @@
 ]).
 
 suite() ->
-    [{timetrap, {seconds, 60}}].
+    [{timetrap, {seconds, 60}}, {ct_hooks, [release_hook]}].
 
 all() ->
-    [Case || {Case, 1} <- ?MODULE:module_info(exports), is_case(Case)].
-
-is_case(Function) ->
-    not lists:member(Function, [module_info, init_per_suite, end_per_suite]).
+    release_hook:cases(?MODULE).
 
 init_per_suite(Config) ->
-    ct:timetrap({minutes, 20}),
     Copy = release:copy(?config(priv_dir, Config)),
     {0, Real} = testkit:run(["realpath", Copy]),
     [{copy, string:trim(binary_to_list(Real))} | Config].
 
 end_per_suite(_Config) ->
     ok.
-
-init_per_testcase(_Case, Config) ->
-    [{port, release:port()} | Config].
-
-end_per_testcase(_Case, Config) ->
-    release:end_all(?config(port, Config)).
 
 what_is_missing_is_named(Config) ->
     [

@@ -4,8 +4,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([init_per_testcase/2, end_per_testcase/2]).
+-export([suite/0, all/0]).
 -export([
     it_returns_silently_with_the_port_answering/1,
     two_hundred_clients_during_the_start_are_answered/1,
@@ -26,27 +25,10 @@
 ]).
 
 suite() ->
-    [{timetrap, {seconds, 60}}].
+    [{timetrap, {seconds, 60}}, {ct_hooks, [release_hook]}].
 
 all() ->
-    [Case || {Case, 1} <- ?MODULE:module_info(exports), is_case(Case)].
-
-is_case(Function) ->
-    not lists:member(Function, [module_info, init_per_suite, end_per_suite]).
-
-init_per_suite(Config) ->
-    ct:timetrap({minutes, 20}),
-    _ = release:root(),
-    Config.
-
-end_per_suite(_Config) ->
-    ok.
-
-init_per_testcase(_Case, Config) ->
-    [{port, release:port()} | Config].
-
-end_per_testcase(_Case, Config) ->
-    release:end_all(?config(port, Config)).
+    release_hook:cases(?MODULE).
 
 it_returns_silently_with_the_port_answering(Config) ->
     Port = ?config(port, Config),

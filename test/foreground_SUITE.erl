@@ -5,8 +5,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([init_per_testcase/2, end_per_testcase/2]).
+-export([suite/0, all/0]).
 -export([
     the_started_process_serves_and_logs_to_stderr/1,
     d_shows_nodes_and_requests/1,
@@ -25,27 +24,10 @@
 ]).
 
 suite() ->
-    [{timetrap, {seconds, 60}}].
+    [{timetrap, {seconds, 60}}, {ct_hooks, [release_hook]}].
 
 all() ->
-    [Case || {Case, 1} <- ?MODULE:module_info(exports), is_case(Case)].
-
-is_case(Function) ->
-    not lists:member(Function, [module_info, init_per_suite, end_per_suite]).
-
-init_per_suite(Config) ->
-    ct:timetrap({minutes, 20}),
-    _ = release:root(),
-    Config.
-
-end_per_suite(_Config) ->
-    ok.
-
-init_per_testcase(_Case, Config) ->
-    [{port, release:port()} | Config].
-
-end_per_testcase(_Case, Config) ->
-    release:end_all(?config(port, Config)).
+    release_hook:cases(?MODULE).
 
 the_started_process_serves_and_logs_to_stderr(Config) ->
     Port = ?config(port, Config),
