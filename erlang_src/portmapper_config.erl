@@ -35,11 +35,13 @@ inherited(#{systemd := true}) ->
 inherited(_Config) ->
     [].
 
-%% What is no number means none, as to sd_listen_fds(3).
+%% What is no number means none, as to sd_listen_fds(3). (Not with the module
+%% string: it would bring the tables of Unicode, a megabyte of memory.)
 count(Text) ->
-    case string:to_integer(Text) of
-        {Count, ""} when Count > 0 -> Count;
-        _ -> 0
+    try
+        max(0, list_to_integer(Text))
+    catch
+        error:badarg -> 0
     end.
 
 %% The protocol of sd_notify(3). The service manager may mean something else in

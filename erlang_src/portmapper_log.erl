@@ -129,9 +129,13 @@ down(dropped) -> "it was dropped";
 down(unregistered) -> "this VM unregistered it";
 down(evicted) -> "it was evicted".
 
-%% Reasons are words that read well.
+%% Reasons are words that read well. (Not with the module string: it would bring
+%% the tables of Unicode, a megabyte of memory.)
 refused(Reason) ->
-    string:replace(atom_to_list(Reason), "_", " ", all).
+    [between_words(Character) || Character <- atom_to_list(Reason)].
+
+between_words($_) -> $\s;
+between_words(Character) -> Character.
 
 %% @doc Has this application log from this level on; `default' leaves it to the
 %% configuration of logger.
