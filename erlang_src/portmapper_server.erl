@@ -158,6 +158,8 @@ handle_info(portmapper, #state{server = Server, searched = Before} = State0) ->
             {noreply, State}
     end;
 handle_info(trim_memory, State) ->
+    %% The heaps of those that had to do with the start are large.
+    _ = [erlang:garbage_collect(Pid) || Pid <- processes()],
     ok = portmapper_nif:trim_memory(),
     {noreply, State, hibernate};
 handle_info(_Message, State) ->

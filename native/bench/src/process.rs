@@ -1,6 +1,7 @@
 //! What `/proc` tells of processes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use procfs::ProcResult;
@@ -11,6 +12,16 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 #[derive(Debug)]
 pub struct Family {
     root: i32,
+}
+
+/// A process whose program is in this directory, if there is one.
+///
+/// # Errors
+/// When the directory is none, or there is no `/proc`.
+pub fn running_from(directory: &Path) -> ProcResult<Option<i32>> {
+    let directory = directory.canonicalize()?;
+    let runs = |process: &Process| process.exe().is_ok_and(|exe| exe.starts_with(&directory));
+    Ok(all_processes()?.flatten().find(runs).map(|process| process.pid))
 }
 
 /// What a family takes of the system.

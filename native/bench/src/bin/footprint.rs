@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bench::median;
-use bench::process::Family;
+use bench::process::{Family, running_from};
 use bench::wire::{free_port, register};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -27,8 +27,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 
 /// What ours may take.
-const MAX_RESIDENT_MB: f64 = 28.0;
-const MAX_PRIVATE_MB: f64 = 12.5;
+const MAX_RESIDENT_MIB: f64 = 28.0;
+const MAX_PRIVATE_MIB: f64 = 12.5;
 const MAX_RETURN_MS: f64 = 30.0;
 const MAX_REGISTRATION_MS: f64 = 500.0;
 const MAX_VERB_RATIO: f64 = 2.0;
@@ -47,8 +47,8 @@ const VERB_ROUNDS: usize = 201;
 
 /// The columns of the table.
 const HEADINGS: [&str; 7] = [
-    "RSS, MB",
-    "private, MB",
+    "RSS, MiB",
+    "private, MiB",
     "processes",
     "threads",
     "wake-ups in 10 s",
@@ -69,6 +69,10 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let release = std::env::args().nth(1).ok_or("usage: footprint RELEASE")?;
     let ours = Path::new(&release).join("bin/epmd").canonicalize()?;
+    // What it shares with another one would not count as private.
+    if let Some(pid) = running_from(Path::new(&release))? {
+        return Err(format!("process {pid} runs from {release} already: end it first").into());
+    }
     // Pages that are not written back yet would count as private.
     rustix::fs::sync();
     let (mut own_starts, mut c_starts) = (Vec::new(), Vec::new());
@@ -213,8 +217,8 @@ impl Row {
         let wake_ups = family.sleeps()? - before;
         let memory = family.memory()?;
         let (processes, threads) = family.size()?;
-        let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let (resident, private) = (megabytes(memory.resident), megabytes(memory.private));
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (resident, private) = (mebibytes(memory.resident), mebibytes(memory.private));
         Ok(Self { name, resident, private, processes, threads, wake_ups, start: None })
     }
 
@@ -239,8 +243,8 @@ impl Row {
     fn excesses(&self) -> Vec<String> {
         let start = self.start.as_ref();
         let bounds = [
-            ("MB resident", Some(self.resident), MAX_RESIDENT_MB),
-            ("MB private", Some(self.private), MAX_PRIVATE_MB),
+            ("MiB resident", Some(self.resident), MAX_RESIDENT_MIB),
+            ("MiB private", Some(self.private), MAX_PRIVATE_MIB),
             ("wake-ups", Some(self.wake_ups as f64), 0.0),
             ("ms until -daemon returns", start.map(|s| s.returned), MAX_RETURN_MS),
             ("ms until a node is registered", start.map(|s| s.registered), MAX_REGISTRATION_MS),
