@@ -14,7 +14,8 @@
 //! use epmd_core::{Caller, ConnId, Framer, Policy, Registry, Request, UnixMillis};
 //!
 //! let peer = "127.0.0.1:40000".parse().unwrap();
-//! let caller = Caller { conn: ConnId::new(1, 9), peer, epmd_port: 4369, relaxed: false };
+//! let conn = ConnId::new(1, 9);
+//! let caller = Caller { conn, peer, epmd_port: 4369, relaxed: false, listener: None };
 //! let mut registry = Registry::default();
 //!
 //! let body = Framer::default().push(b"\0\x03zn1").unwrap().unwrap();
@@ -46,6 +47,6 @@ pub use name::{Glob, Name};
 pub use node::{ConnId, Creation, Node, Owner, Registration, UnixMillis};
 pub use policy::{Exposure, Policy, is_local};
 pub use refusal::Refusal;
-pub use registry::{Caller, Next, Outcome, Registry, Remembered};
+pub use registry::{Caller, Next, Outcome, Registrant, Registry, Remembered};
 pub use reply::{Reply, push_fact};
 pub use request::{Alive2, Request};

@@ -25,6 +25,12 @@ impl Creation {
         Self((now.0 / 1000) as u32).next()
     }
 
+    /// The creation with this number, if it is one.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        (number >= Self::FIRST).then_some(Self(number))
+    }
+
     /// The creation of the name's next life.
     #[must_use]
     pub fn next(self) -> Self {

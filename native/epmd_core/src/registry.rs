@@ -22,6 +22,32 @@ pub struct Remembered {
     pub descriptor: i32,
     /// Its last creation.
     pub creation: Creation,
+    /// The listening socket of a node that is not known to be gone: it was lost
+    /// with the port mapper that knew it.
+    pub lost: Option<u64>,
+}
+
+impl Remembered {
+    /// Whether it is this node that registers, in the same life.
+    fn is_back(&self, registration: &Registration, listener: Option<u64>) -> bool {
+        self.lost.is_some() && self.lost == listener && self.port == registration.port
+    }
+}
+
+/// Who registers a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Registrant {
+    /// Whose end is to unregister it.
+    pub owner: Owner,
+    /// Where the connection comes from; none for the VM itself.
+    pub peer: Option<SocketAddr>,
+    /// What the shell tells the node's listening socket by, if it saw one.
+    pub listener: Option<u64>,
+}
+
+impl Registrant {
+    /// The VM that the port mapper runs in.
+    pub const VM: Self = Self { owner: Owner::Vm, peer: None, listener: None };
 }
 
 /// Who asks, and under which rules.
@@ -35,6 +61,9 @@ pub struct Caller {
     pub epmd_port: u16,
     /// Whether KILL is granted while nodes are registered.
     pub relaxed: bool,
+    /// The socket that listens on the port of a registration, if the shell saw
+    /// one.
+    pub listener: Option<u64>,
 }
 
 /// What the shell has to do once the reply is sent.
@@ -126,6 +155,11 @@ impl Registry {
         self.nodes.iter().rev()
     }
 
+    /// The same, oldest first.
+    pub fn oldest_first(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.nodes.iter()
+    }
+
     /// Remembered names, longest gone first, as DUMP lists them.
     pub fn remembered(&self) -> impl ExactSizeIterator<Item = (&Name, &Remembered)> {
         self.remembered.iter()
@@ -184,10 +218,13 @@ impl Registry {
         now: UnixMillis,
     ) -> Outcome<'_> {
         let highest_version = alive.highest_version;
-        let owner = Owner::Connection(caller.conn);
-        let registered = Name::new(alive.name).and_then(|name| {
-            self.register(name, alive.registration(), owner, Some(caller.peer), now)
-        });
+        let by = Registrant {
+            owner: Owner::Connection(caller.conn),
+            peer: Some(caller.peer),
+            listener: caller.listener,
+        };
+        let registered = Name::new(alive.name)
+            .and_then(|name| self.register(name, alive.registration(), by, now));
         match registered {
             Ok((creation, event)) => Outcome {
                 next: Next::Hold,
@@ -217,7 +254,9 @@ impl Registry {
     }
 
     /// Registers a name. One that is remembered gets the creation after its
-    /// last one, any other starts from the clock.
+    /// last one, any other starts from the clock. A node that was lost and is
+    /// back with the same listening socket has the creation that it had: it
+    /// goes on with that one whatever it is told.
     ///
     /// # Errors
     /// [`Refusal::ExtraTooLong`], [`Refusal::NameInUse`].
@@ -225,10 +264,10 @@ impl Registry {
         &mut self,
         name: Name,
         registration: Registration,
-        owner: Owner,
-        peer: Option<SocketAddr>,
+        by: Registrant,
         now: UnixMillis,
     ) -> Result<(Creation, Event), Refusal> {
+        let Registrant { owner, peer, listener } = by;
         if registration.extra.len() > MAX_EXTRA_BYTES {
             return Err(Refusal::ExtraTooLong);
         }
@@ -236,6 +275,7 @@ impl Registry {
             return Err(Refusal::NameInUse);
         }
         let creation = match self.remembered.remove(&name) {
+            Some(gone) if gone.is_back(&registration, listener) => gone.creation,
             Some(gone) => gone.creation.next(),
             None => {
                 if self.remembered.len() > self.max_remembered {
@@ -248,17 +288,33 @@ impl Registry {
         if let Owner::Connection(conn) = owner {
             self.connections.insert(conn, name.clone());
         }
-        let node = Node { registration, creation, since: now, owner, peer, listener: None };
+        let node = Node { registration, creation, since: now, owner, peer, listener };
         self.nodes.insert(name, node);
         Ok((creation, event))
     }
 
-    /// Notes the listening socket of the node that this connection registered.
-    pub fn set_listener(&mut self, conn: ConnId, listener: u64) {
-        let node = self.connections.get(&conn).and_then(|name| self.nodes.get_mut(name));
-        if let Some(node) = node {
-            node.listener = Some(listener);
+    /// Puts back a node that another port mapper had registered, as the newest.
+    /// Whether its name was free.
+    pub fn restore(&mut self, name: Name, node: Node) -> bool {
+        if self.nodes.contains_key(&name) {
+            return false;
         }
+        self.remembered.remove(&name);
+        if let Owner::Connection(conn) = node.owner {
+            self.connections.insert(conn, name.clone());
+        }
+        self.nodes.insert(name, node);
+        true
+    }
+
+    /// Remembers a name that another port mapper had remembered or registered, as
+    /// the one that went last. Whether it is not registered.
+    pub fn remember(&mut self, name: Name, gone: Remembered) -> bool {
+        let free = !self.nodes.contains_key(&name);
+        if free {
+            self.remembered.insert(name, gone);
+        }
+        free
     }
 
     /// Unregisters whatever this connection registered.
@@ -277,6 +333,7 @@ impl Registry {
             port: node.registration.port,
             descriptor: node.owner.descriptor(),
             creation: node.creation,
+            lost: None,
         };
         self.remembered.insert(name.clone(), gone);
         Some((node.owner, Event::Down { name, creation: node.creation, reason }))

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use epmd_core::limits::MAX_REQUEST_BYTES;
 use epmd_core::{
-    Caller, ConnId, DownReason, Framer, Name, Next, Owner, Policy, Refusal, Registration, Registry,
-    Request, UnixMillis, is_local,
+    Caller, ConnId, DownReason, Framer, Name, Next, Policy, Refusal, Registrant, Registration,
+    Registry, Request, UnixMillis, is_local,
 };
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -81,7 +81,7 @@ fn names_of_the_vm_are_served_like_any_other_and_dumped_without_descriptor() {
         extra: b""[..].into(),
     };
     let name = Name::new(b"vm").unwrap();
-    server.registry.register(name, registration, Owner::Vm, None, NOW).unwrap();
+    server.registry.register(name, registration, Registrant::VM, NOW).unwrap();
     assert_eq!(server.ask(b"\0\x03zvm"), b"w\0\x12\x34M\0\0\x06\0\x05\0\x02vm\0\0");
     assert_eq!(server.ask(&alive2(6, b"vm", b"")), REFUSED);
     let dump = b"\0\0\x11\x11active name     <vm> at port 4660, fd = -1\n\0";
@@ -344,7 +344,8 @@ impl Server {
         let peer: SocketAddr = self.peer.parse().unwrap();
         let local = is_local(peer.ip(), || Some([192, 0, 2, 1].into()));
         self.policy.permit(&request, local)?;
-        let caller = Caller { conn, peer, epmd_port: 4369, relaxed: self.policy.relaxed };
+        let caller =
+            Caller { conn, peer, epmd_port: 4369, relaxed: self.policy.relaxed, listener: None };
         let outcome = self.registry.apply(&request, &caller, NOW);
         outcome.reply.encode(reply);
         Ok((outcome.next, outcome.refused))

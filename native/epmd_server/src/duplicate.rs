@@ -40,13 +40,12 @@ pub(crate) fn find_gone(shared: &Shared, newcomer: Newcomer<'_>, evicts: bool) -
     let Owner::Connection(conn) = node.owner else {
         return None;
     };
-    let reason = if shared.held.has_ended(conn) {
-        DownReason::Closed
-    } else if evicts && is_leftover(shared, conn, &node, newcomer.port) {
-        DownReason::Evicted
-    } else {
+    let ended = || shared.held.has_ended(conn);
+    if !ended() && !(evicts && is_leftover(shared, conn, &node, newcomer.port)) {
         return None;
-    };
+    }
+    // A node that is just closing has both ends close at about the same time.
+    let reason = if ended() { DownReason::Closed } else { DownReason::Evicted };
     Some(Gone { conn, reason })
 }
 

@@ -21,6 +21,7 @@ mod config;
 mod connection;
 mod counters;
 mod duplicate;
+mod estate;
 mod info;
 mod listen;
 mod notices;
@@ -35,6 +36,7 @@ pub use config::{
     Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds,
 };
 pub use counters::CounterValues;
+pub use estate::{Estate, EstateError};
 pub use listen::{ListenError, Listening, SkippedAddress, listen_for, reachable};
 pub use notices::Notice;
 pub use platform::{Holder, PortHolder, port_holder};

@@ -5,12 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use epmd_core::{DownReason, Exposure, Glob, Name, Node, Owner, Refusal, Registration};
+use epmd_core::{DownReason, Exposure, Glob, Name, Node, Owner, Refusal, Registrant, Registration};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use crate::duplicate::{self, Newcomer};
+use crate::estate::Estate;
 use crate::listen::{self, Bound, ListenError, SkippedAddress, reachable};
 use crate::notices::Notice;
 use crate::platform::{self, Holder};
@@ -71,8 +72,7 @@ impl Server {
         config: Config,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
-        let bound = listen::bind(&config.bound_addresses(), config.port, &[])?;
-        Self::start_bound(config, bound, false, wake_owner)
+        Self::start_with(config, Estate::default(), wake_owner)
     }
 
     /// The same on sockets that listen already, handed over by whoever started
@@ -87,14 +87,35 @@ impl Server {
         sockets: Vec<TcpListener>,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
-        let bound = listen::adopt(sockets)?;
-        Self::start_bound(config, bound, true, wake_owner)
+        Self::start_with(config, Estate::of_listeners(sockets), wake_owner)
+    }
+
+    /// The same with all that another port mapper has left or handed over. Nodes
+    /// that have ended since are gone before anything is answered. Without
+    /// listening sockets it binds as [`Server::start`] does.
+    ///
+    /// # Errors
+    /// As [`Server::start_on`].
+    pub fn start_with(
+        config: Config,
+        mut estate: Estate,
+        wake_owner: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, ListenError> {
+        let sockets = std::mem::take(&mut estate.listeners);
+        let handed_over = !sockets.is_empty();
+        let bound = if handed_over {
+            listen::adopt(sockets)?
+        } else {
+            listen::bind(&config.bound_addresses(), config.port, &[])?
+        };
+        Self::start_bound(config, bound, handed_over, estate, wake_owner)
     }
 
     fn start_bound(
         config: Config,
         bound: Bound,
         handed_over: bool,
+        estate: Estate,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let raise_file_limit = config.raise_file_limit;
@@ -108,6 +129,7 @@ impl Server {
             shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
         }
         let runtime = runtime::build().map_err(ListenError::Thread)?;
+        runtime.block_on(async { shared.take_in(estate) });
         let thread = runtime::start(shared.clone(), runtime).map_err(ListenError::Thread)?;
         let thread = Mutex::new(Some(thread));
         Ok(Self { shared, thread, handed_over: Mutex::new(handed_over) })
@@ -220,7 +242,7 @@ impl Server {
         let gone = duplicate::find_gone(&self.shared, newcomer, evicts);
         let mut registry = self.shared.registry.write();
         duplicate::make_way(&self.shared, &mut registry, newcomer, gone);
-        let (creation, event) = registry.register(name, registration, Owner::Vm, None, now)?;
+        let (creation, event) = registry.register(name, registration, Registrant::VM, now)?;
         self.shared.tell(event);
         Ok(creation.get())
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use epmd_core::{Caller, Name, Next, Node, Outcome, Refusal, Reply, Request, is_local};
 
-use crate::duplicate::{Newcomer, Wait, find_gone, make_way};
+use crate::duplicate::{Gone, Newcomer, Wait, find_gone, make_way};
 use crate::info;
 use crate::notices::Notice;
 use crate::platform::Held;
@@ -64,18 +64,21 @@ pub(crate) fn respond(
     if let Some(answer) = answer(shared, &request, out) {
         return answer;
     }
-    let caller = Caller {
-        conn: peer.conn,
-        peer: peer.address,
-        epmd_port: shared.port(),
-        relaxed: policy.relaxed,
-    };
     if request == Request::Kill {
         // Nodes that have closed already do not stand in its way.
         Held::end_those_that_have(shared);
     }
     let newcomer = newcomer(&request, peer);
     let gone = newcomer.and_then(|new| find_gone(shared, new, rules.evicts));
+    // The kernel is asked while nobody waits for the lock.
+    let listener = newcomer.filter(|new| may_have(shared, *new, gone.as_ref()));
+    let caller = Caller {
+        conn: peer.conn,
+        peer: peer.address,
+        epmd_port: shared.port(),
+        relaxed: policy.relaxed,
+        listener: listener.and_then(|new| shared.sockets.listener(new.port)),
+    };
     let mut registry = shared.registry.write();
     let holder = newcomer.and_then(|new| make_way(shared, &mut registry, new, gone));
     if let Some(holder) = holder {
@@ -91,13 +94,6 @@ pub(crate) fn respond(
         shared.tell(event);
     }
     drop(registry);
-    if next == Next::Hold && rules.evicts {
-        // Nobody waits for the lock meanwhile. Without a listener it is kept.
-        let listener = newcomer.and_then(|new| shared.sockets.listener(new.port));
-        if let Some(listener) = listener {
-            shared.registry.write().set_listener(peer.conn, listener);
-        }
-    }
     if let Some(refusal) = refused {
         shared.refuse(peer.address, refusal, name_of(&request));
     }
@@ -164,6 +160,11 @@ fn newcomer<'a>(request: &Request<'a>, peer: Peer) -> Option<Newcomer<'a>> {
     };
     let name = Name::check(alive.name).ok()?;
     Some(Newcomer { name, port: alive.port, peer: Some(peer.address) })
+}
+
+/// Whether a name is free, or about to be.
+fn may_have(shared: &Shared, newcomer: Newcomer<'_>, gone: Option<&Gone>) -> bool {
+    gone.is_some() || shared.registry.read().lookup(newcomer.name).is_none()
 }
 
 fn name_of(request: &Request<'_>) -> Option<Name> {

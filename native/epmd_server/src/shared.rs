@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::Config;
 use crate::counters::Counters;
 use crate::duplicate::{Waits, canonical};
+use crate::estate::{Estate, Stored};
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
 use crate::platform::{self, Held, Holder, SocketTable, is_reserved, unreserve};
@@ -163,6 +164,10 @@ impl Shared {
     /// Names a connection that was just accepted.
     pub(crate) fn connection(&self, descriptor: i32) -> ConnId {
         self.counters.accepted.add_one();
+        self.next_connection(descriptor)
+    }
+
+    fn next_connection(&self, descriptor: i32) -> ConnId {
         ConnId::new(self.serial.fetch_add(1, Ordering::Relaxed), descriptor)
     }
 
@@ -191,6 +196,25 @@ impl Shared {
     pub(crate) fn refuse(&self, peer: SocketAddr, reason: Refusal, name: Option<Name>) {
         self.counters.refused(reason);
         self.notices.push(Notice::Refused { peer, reason, name });
+    }
+
+    /// Goes on with what another port mapper has left, in the runtime that is to
+    /// serve it. Nodes that have ended since are gone afterwards.
+    pub(crate) fn take_in(self: &Arc<Self>, estate: Estate) {
+        let mut registry = self.registry.write();
+        for (name, gone) in estate.remembered {
+            registry.remember(name, gone);
+        }
+        for (name, mut node, Stored { socket, .. }) in estate.nodes {
+            let conn = self.next_connection(socket.as_raw_fd());
+            node.owner = Owner::Connection(conn);
+            // Nothing else is there that could have the name.
+            if self.held.hold(self, conn, socket).is_ok() {
+                registry.restore(name, node);
+            }
+        }
+        drop(registry);
+        Held::end_those_that_have(self);
     }
 
     /// Keeps the connection of a registration, unless its name was forced out

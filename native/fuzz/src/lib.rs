@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use epmd_core::{
     Alive2, Caller, ConnId, Creation, DownReason, Event, Framer, Listing, Name, Next, Owner,
-    Refusal, Registration, Registry, Reply, Request, Response, UnixMillis,
+    Refusal, Registrant, Registration, Registry, Reply, Request, Response, UnixMillis,
 };
 
 /// One connection: the size of its first piece and of all later ones (0: as
@@ -142,7 +142,8 @@ impl World {
     fn ask(&mut self, request: &Request<'_>, relaxed: bool) -> Next {
         self.served += 1;
         let peer = ([127, 0, 0, 1], 1).into();
-        let caller = Caller { conn: connection(self.served), peer, epmd_port: 4369, relaxed };
+        let conn = connection(self.served);
+        let caller = Caller { conn, peer, epmd_port: 4369, relaxed, listener: None };
         let before = self.dump();
 
         let outcome = self.registry.apply(request, &caller, self.now);
@@ -169,7 +170,7 @@ impl World {
     fn register_vm(&mut self, name: &[u8]) -> Next {
         if let (Ok(name), Request::Alive2(alive)) = (Name::new(name), alive2(6, name)) {
             let about = alive.registration();
-            let up = self.registry.register(name, about, Owner::Vm, None, self.now);
+            let up = self.registry.register(name, about, Registrant::VM, self.now);
             self.check(up.ok().map(|(_, event)| event));
         }
         Next::Close

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use epmd_core::{
-    Alive2, Caller, ConnId, Creation, Event, Name, Next, Owner, Registration, Registry, Reply,
+    Alive2, Caller, ConnId, Creation, Event, Name, Next, Registrant, Registration, Registry, Reply,
     Request, UnixMillis,
 };
 use naive::Model;
@@ -81,8 +81,8 @@ impl Pair {
                 let name = Name::new(name).unwrap();
                 let about = about.clone();
                 let expected =
-                    self.model.node_reg2(name.clone(), about.clone(), Owner::Vm, None, self.now);
-                let up = self.registry.register(name, about, Owner::Vm, None, self.now);
+                    self.model.node_reg2(name.clone(), about.clone(), Registrant::VM, self.now);
+                let up = self.registry.register(name, about, Registrant::VM, self.now);
                 assert_eq!(up, expected);
                 up.ok().map(|(_, event)| event)
             }
@@ -112,7 +112,8 @@ impl Pair {
     fn ask(&mut self, request: &Request<'_>, relaxed: bool) -> Option<Event> {
         self.served += 1;
         let peer = SocketAddr::from(([127, 0, 0, 1], self.served as u16));
-        let caller = Caller { conn: connection(self.served), peer, epmd_port: 4369, relaxed };
+        let conn = connection(self.served);
+        let caller = Caller { conn, peer, epmd_port: 4369, relaxed, listener: None };
         let before = self.state();
         let read_only = self.registry.answer(request, caller.epmd_port).map(|r| encoded(&r));
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use epmd_core::{
     Alive2, Caller, ConnId, Creation, DownReason, Event, Name, Next, Node, Owner, Refusal,
-    Registration, Remembered, Request, UnixMillis,
+    Registrant, Registration, Remembered, Request, UnixMillis,
 };
 
 /// The two lists of `epmd_srv.c`, with its functions by their names.
@@ -87,10 +87,13 @@ impl Model {
     }
 
     fn alive2(&mut self, alive: &Alive2<'_>, caller: &Caller, now: UnixMillis) -> Came {
-        let owner = Owner::Connection(caller.conn);
-        let registered = judged(alive.name).and_then(|name| {
-            self.node_reg2(name, alive.registration(), owner, Some(caller.peer), now)
-        });
+        let by = Registrant {
+            owner: Owner::Connection(caller.conn),
+            peer: Some(caller.peer),
+            listener: caller.listener,
+        };
+        let registered =
+            judged(alive.name).and_then(|name| self.node_reg2(name, alive.registration(), by, now));
         let number = registered.as_ref().map_or(99, |(creation, _)| creation.get());
         let result = u8::from(registered.is_err());
         let reply = if alive.highest_version >= 6 {
@@ -110,10 +113,10 @@ impl Model {
         &mut self,
         name: Name,
         registration: Registration,
-        owner: Owner,
-        peer: Option<SocketAddr>,
+        by: Registrant,
         since: UnixMillis,
     ) -> Result<(Creation, Event), Refusal> {
+        let Registrant { owner, peer, listener } = by;
         if registration.extra.len() > 1020 {
             return Err(Refusal::ExtraTooLong);
         }
@@ -128,7 +131,7 @@ impl Model {
         }
         let creation = bump(counter);
         let event = Event::Up { name: name.clone(), port: registration.port, creation, peer };
-        let node = Node { registration, creation, since, owner, peer, listener: None };
+        let node = Node { registration, creation, since, owner, peer, listener };
         self.reg.insert(0, (name, node));
         Ok((creation, event))
     }
@@ -137,7 +140,7 @@ impl Model {
         let position = self.reg.iter().position(|(other, _)| other.as_str().as_bytes() == name)?;
         let (name, Node { creation, owner, registration, .. }) = self.reg.remove(position);
         let (port, descriptor) = (registration.port, owner.descriptor());
-        self.unreg.push((name.clone(), Remembered { port, descriptor, creation }));
+        self.unreg.push((name.clone(), Remembered { port, descriptor, creation, lost: None }));
         Some((owner, Event::Down { name, creation, reason }))
     }
 
