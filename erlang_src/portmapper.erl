@@ -88,7 +88,8 @@
 %% the start, registered nodes, open connections (registrations, and those that
 %% wait), and what was counted since the start: `accepted' connections,
 %% `answered' and `unanswered' requests, `registered' and `unregistered' nodes,
-%% of those the `evicted' ones (see `evict_stale' in {@link config()}),
+%% of those the `evicted' ones (see `evict_stale' in {@link config()}), those `not_kept' (the
+%% service manager had no room for another descriptor),
 %% `lookups_hit', `lookups_missed', `listings', `refused' by reason, connections
 %% that were `silent' (closed without a byte), `timed_out', `unread' (the reply
 %% was) or `panicked' (by a defect), and how often it was `out_of_descriptors'.
@@ -122,6 +123,8 @@
     process_name => string() | binary(),
     trim_memory => boolean(),
     systemd => boolean(),
+    stored_descriptors => 0..16#ffffffff,
+    state_file => string() | binary(),
     log_level => default | logger:level() | all | none,
     debug => byte()
 }.
@@ -149,7 +152,12 @@
 %% to the system; `false' by default. These too are for a node that does nothing else.
 %% `systemd': serve on the listening sockets that a service manager handed over to
 %% this VM, and tell it how the port mapper is (`READY', `STATUS', `STOPPING',
-%% `WATCHDOG'); `false' by default. `log_level': log from this level on, whatever
+%% `WATCHDOG'); `false' by default. `stored_descriptors': how many descriptors the
+%% service manager keeps for this VM (its `FileDescriptorStoreMax'), so that nodes
+%% stay registered when it is killed and started again; 0 by default: none.
+%% `state_file': a file to record what is registered in, so that a node that registers
+%% again after VM and service manager are gone gets the creation that it had; none by
+%% default, or if empty. `log_level': log from this level on, whatever
 %% logger's own level is; `default' by default.
 %% `debug': log at level `debug' what peers ask (1), also their connections (2),
 %% also the bytes of requests (3); 0 by default.
@@ -293,7 +301,8 @@ config() ->
 %% @doc Changes the configuration of the running port mapper; no node loses its
 %% registration. New addresses are bound before old ones close. A time-out
 %% holds for what begins to wait from now on. `raise_file_limit',
-%% `remembered_names', `process_name', `trim_memory' and `systemd' take effect at the start only.
+%% `remembered_names', `process_name', `trim_memory', `systemd', `stored_descriptors' and
+%% `state_file' take effect at the start only.
 %%
 %% ```
 %% portmapper:reconfigure(#{addresses => ["192.0.2.1"], packet_timeout => 10}).

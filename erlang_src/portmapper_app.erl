@@ -28,5 +28,11 @@ prep_stop(Top) ->
 %% @doc A stop that was asked for closes the server. Otherwise whoever restarts
 %% the application finds the server as it was.
 -spec stop(Requested :: boolean()) -> ok.
-stop(true) -> portmapper_server:close();
+stop(true) -> portmapper_server:close(what_ends());
 stop(false) -> ok.
+
+what_ends() ->
+    case init:get_status() of
+        {stopping, _} -> vm;
+        _ -> application
+    end.

@@ -16,9 +16,10 @@ with_checked(Use) ->
     Application = maps:from_list(application:get_all_env(portmapper)),
     Own = maps:remove(included_applications, Application),
     Given = maps:merge(from_os_env(), Own),
-    Variables = service_manager(Given),
+    {Descriptors, Names} = inherited(Given),
+    Variables = Names ++ service_manager(Given),
     Native = [{atom_to_binary(Name), native_text(Value)} || {Name, Value} <- Variables],
-    case Use(to_native(Given), inherited(Given), Native) of
+    case Use(to_native(Given), Descriptors, Native) of
         {error, Reason} ->
             {error, name_source(Reason, maps:merge(Given, maps:from_list(Variables)), Own)};
         Ok -> Ok
@@ -28,12 +29,14 @@ with_checked(Use) ->
 %% sockets that are not meant for the port mapper, so it has to be asked for.
 inherited(#{systemd := true}) ->
     Count = os:getenv("LISTEN_FDS", "0"),
+    Names = os:getenv("LISTEN_FDNAMES", ""),
     Mine = os:getenv("LISTEN_PID") =:= os:getpid(),
     %% They are taken once: later the numbers may be those of something else.
     [os:unsetenv(Name) || Name <- ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]],
-    [Descriptor || Mine, Descriptor <- lists:seq(3, 2 + count(Count))];
+    Descriptors = [Descriptor || Mine, Descriptor <- lists:seq(3, 2 + count(Count))],
+    {Descriptors, [{'LISTEN_FDNAMES', Names} || Descriptors =/= []]};
 inherited(_Config) ->
-    [].
+    {[], []}.
 
 %% What is no number means none, as to sd_listen_fds(3). (Not with the module
 %% string: it would bring the tables of Unicode, a megabyte of memory.)
@@ -124,6 +127,7 @@ to_native(Config) ->
             (addresses, List) when length(List) >= 0 -> [address_text(Each) || Each <- List];
             (addresses, _Other) -> invalid;
             (process_name, Name) -> text(Name);
+            (state_file, Name) -> text(Name);
             (_Key, Value) -> Value
         end,
         Config

@@ -114,6 +114,20 @@ notice({address_skipped, Address, Reason}) ->
     ?LOG_WARNING("does not listen on ~ts: ~ts", [peer(Address), Reason]);
 notice({file_limit_kept, Reason}) ->
     ?LOG_WARNING("cannot raise the limit of open files: ~ts", [Reason]);
+notice({went_on, Nodes, Gone}) ->
+    ?LOG_NOTICE("goes on with ~b nodes; ~b are gone", [Nodes, Gone]);
+notice({store_too_small, Slots, Limit}) ->
+    ?LOG_WARNING(
+        "the service manager keeps ~b descriptors, but ~b may be open: nodes beyond that are "
+        "lost if this VM is killed (raise FileDescriptorStoreMax, or lower LimitNOFILE)",
+        [Slots, Limit]
+    );
+notice({not_recorded, undefined, Reason}) ->
+    ?LOG_WARNING("cannot record nodes, they are lost if this VM is killed: ~ts", [Reason]);
+notice({not_recorded, File, Reason}) ->
+    ?LOG_WARNING("cannot record nodes in ~ts: ~ts", [File, Reason]);
+notice({state_file_unreadable, KeptAs, Reason}) ->
+    ?LOG_WARNING("the state file is of no use, it is ~ts now: ~ts", [KeptAs, Reason]);
 notice({service_manager_unreachable, Reason}) ->
     ?LOG_WARNING("cannot reach the service manager (NOTIFY_SOCKET): ~ts", [Reason]);
 notice({killed, Peer}) ->

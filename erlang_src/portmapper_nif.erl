@@ -14,6 +14,7 @@
     resume/1,
     trim_memory/0,
     stop/1,
+    leave/1,
     panic_thread/1,
     take_notices/2,
     lookup/2,
@@ -51,6 +52,7 @@
     }}
     | {too_many_addresses, #{count := pos_integer()}}
     | {not_listening, #{descriptor := integer()}}
+    | {bad_estate, #{reason := binary()}}
     | {service_manager_unreachable, #{reason := binary()}}
     | {cannot_start_thread, #{reason := binary()}}.
 -type peer() :: portmapper:peer().
@@ -68,6 +70,10 @@
     | descriptors_suffice
     | {address_skipped, peer(), Reason :: binary()}
     | {file_limit_kept, Reason :: binary()}
+    | {went_on, Nodes :: non_neg_integer(), Gone :: non_neg_integer()}
+    | {store_too_small, Slots :: pos_integer(), Limit :: pos_integer()}
+    | {not_recorded, File :: binary() | undefined, Reason :: binary()}
+    | {state_file_unreadable, KeptAs :: binary(), Reason :: binary()}
     | {service_manager_unreachable, Reason :: binary()}
     | {killed, peer()}.
 
@@ -91,9 +97,10 @@ priv_dir() ->
             Dir
     end.
 
-%% @doc Serves on the listening sockets that have these descriptors in this
-%% process, which are the server's from then on; binds itself if there are none.
-%% Nothing is bound after an error. Speaks the protocol of the service manager
+%% @doc Serves with what was handed over to this process by these descriptors,
+%% which are the server's from then on: sockets that listen, and what a VM before had a
+%% service manager keep for it. Binds itself if no socket listens. Nothing is
+%% bound after an error, and nothing closed that somebody else has too. Speaks the protocol of the service manager
 %% that the variables tell of: as long as the owner takes notices when it is
 %% woken, a watchdog hears of it.
 -spec start(config(), Descriptors :: [non_neg_integer()], [variable()]) ->
@@ -133,6 +140,12 @@ trim_memory() ->
 %% @doc Closes every socket, and waits for that.
 -spec stop(server()) -> ok.
 stop(_Server) ->
+    erlang:nif_error(nif_not_loaded).
+
+%% @doc The same before this VM is started anew: the connections of nodes that a
+%% service manager keeps stay open, for the next one.
+-spec leave(server()) -> ok.
+leave(_Server) ->
     erlang:nif_error(nif_not_loaded).
 
 %% @doc Has the server's thread panic, for tests of what comes after.

@@ -6,7 +6,7 @@
 -module(portmapper_server).
 -behaviour(gen_server).
 
--export([start_link/0, open/0, close/0, server/0, own_server/0, reconfigure/1]).
+-export([start_link/0, open/0, close/1, server/0, own_server/0, reconfigure/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% Notices taken at a time.
@@ -76,16 +76,20 @@ start() ->
             {error, {cannot_load_library, #{reason => Reason, text => Text}}}
     end.
 
-%% @doc Closes the server on request, after which none is there.
--spec close() -> ok.
-close() ->
+%% @doc Closes the server on request, after which none is there. If the whole VM is
+%% about to end, what a service manager keeps stays for the next one.
+-spec close(application | vm) -> ok.
+close(WhatEnds) ->
     case kept() of
         undefined ->
             ok;
         Server ->
             _ = persistent_term:erase(?MODULE),
             portmapper_log:unset_level(portmapper_nif:config(Server)),
-            portmapper_nif:stop(Server)
+            case WhatEnds of
+                application -> portmapper_nif:stop(Server);
+                vm -> portmapper_nif:leave(Server)
+            end
     end.
 
 %% @doc The server that is there, for calls that stay on the scheduler. Fails
@@ -198,7 +202,7 @@ resume(#state{server = Server, resumed = Resumed} = State) ->
 %% part of what is stopped, so another one does it. The server is let go of
 %% before, so that nobody takes its end for a defect.
 end_application(Status) ->
-    ok = close(),
+    ok = close(application),
     _ = spawn(fun() -> end_started(Status) end),
     ok.
 

@@ -33,6 +33,8 @@ error({too_many_addresses, #{count := Count}}) ->
     io_lib:format("~b addresses, expected at most 16, loopback addresses included", [Count]);
 error({not_listening, #{descriptor := Descriptor}}) ->
     io_lib:format("descriptor ~b is not a TCP socket that listens", [Descriptor]);
+error({bad_estate, #{reason := Reason}}) ->
+    ["cannot go on with what was handed over: ", Reason];
 error({service_manager_unreachable, #{reason := Reason}}) ->
     ["cannot reach the service manager: ", Reason];
 error({cannot_start_thread, #{reason := Reason}}) ->

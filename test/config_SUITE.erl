@@ -62,6 +62,8 @@ what_is_not_set_has_a_default(_Config) ->
         process_name => <<>>,
         trim_memory => false,
         systemd => false,
+        stored_descriptors => 0,
+        state_file => <<>>,
         log_level => default,
         debug => 0
     },
@@ -164,6 +166,8 @@ wrong_values_are_told_as_text(_Config) ->
         {process_name, nobody, "nobody, expected a text of at most 15 bytes"},
         {trim_memory, 1, "1" ++ Boolean},
         {debug, 256, "256, expected an integer from 0 to 255"},
+        {state_file, "state", "\"state\", expected the absolute path of a file"},
+        {stored_descriptors, -1, "-1, expected an integer from 0 to 4294967295"},
         {systemd, nil, "nil" ++ Boolean},
         {delay_accept, -1, "-1" ++ Delay},
         {delay_write, 86401, "86401" ++ Delay},
@@ -173,7 +177,8 @@ wrong_values_are_told_as_text(_Config) ->
         {prot, 4369,
             "4369, expected one of port, addresses, exposure, relaxed_command_check, "
             "evict_stale, packet_timeout, delay_accept, delay_write, remembered_names, "
-            "raise_file_limit, process_name, trim_memory, systemd, log_level, debug"}
+            "raise_file_limit, process_name, trim_memory, systemd, stored_descriptors, "
+            "state_file, log_level, debug"}
     ],
     [
         ?assertEqual(atom_to_list(Key) ++ " is " ++ Text, error_text([], Config#{Key => Value}))

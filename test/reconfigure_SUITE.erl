@@ -49,6 +49,8 @@ config_is_what_is_in_force(Config) ->
         process_name => <<>>,
         trim_memory => false,
         systemd => false,
+        stored_descriptors => 0,
+        state_file => <<>>,
         log_level => default,
         debug => 0
     },

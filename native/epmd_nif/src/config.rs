@@ -85,7 +85,7 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 21] = [
     "port",
     "addresses",
     "exposure",
@@ -99,6 +99,8 @@ const WORDS: [&str; 19] = [
     "process_name",
     "trim_memory",
     "systemd",
+    "stored_descriptors",
+    "state_file",
     "debug",
     "log_level",
     "all",

@@ -1,6 +1,6 @@
 //! Errors as `{Tag, Map}`, documented in `erlang_src/portmapper_nif.erl`.
 
-use epmd_server::{ListenError, ReconfigureError, ServiceManagerError};
+use epmd_server::{InheritanceError, ListenError, ReconfigureError, ServiceManagerError};
 use rustler::{Encoder, Env, Term};
 
 use crate::terms::{atom, atoms, binary, ip, map, system_error, tagged_map};
@@ -31,15 +31,24 @@ pub(crate) fn listen(env: Env<'_>, error: ListenError) -> Term<'_> {
             let pairs = [(atoms::count(), count.encode(env))];
             tagged_map(env, atoms::too_many_addresses(), &pairs)
         }
-        ListenError::NotListening(descriptor) => {
-            let pairs = [(atoms::descriptor(), descriptor.encode(env))];
-            tagged_map(env, atoms::not_listening(), &pairs)
-        }
+        ListenError::NotListening(descriptor) => not_listening(env, descriptor),
         ListenError::Thread(error) => {
             tagged_map(env, atoms::cannot_start_thread(), &[system_error(env, &error)])
         }
         _ => atoms::unknown().to_term(env),
     }
+}
+
+fn not_listening(env: Env<'_>, descriptor: i32) -> Term<'_> {
+    tagged_map(env, atoms::not_listening(), &[(atoms::descriptor(), descriptor.encode(env))])
+}
+
+pub(crate) fn inheritance(env: Env<'_>, error: InheritanceError) -> Term<'_> {
+    if let InheritanceError::NotListening(descriptor) = error {
+        return not_listening(env, descriptor);
+    }
+    let reason = binary(env, error.to_string().as_bytes()).to_term(env);
+    tagged_map(env, atoms::bad_estate(), &[(atoms::reason(), reason)])
 }
 
 /// A variable is named by its name; its value is known to whoever read it.

@@ -11,7 +11,7 @@ mod terms;
 use std::sync::Arc;
 
 use epmd_core::{Glob, Name, Registration};
-use epmd_server::{Phase, Server, ServiceManager};
+use epmd_server::{Inheritance, InheritanceError, Phase, Server, ServiceManager};
 use parking_lot::Mutex;
 use rustler::types::atom::ok;
 use rustler::{Atom, Binary, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
@@ -57,19 +57,23 @@ fn start<'a>(
     let value = |name: &str| variables.iter().find(|(variable, _)| variable == name);
     let manager = ServiceManager::from_environment(|name| value(name).map(|(_, text)| &text[..]))
         .map_err(|error| errors::service_manager(env, error))?;
+    let inherited = inherit(&descriptors, value("LISTEN_FDNAMES").map(|(_, names)| &names[..]))
+        .map_err(|error| errors::inheritance(env, error))?;
     let owner = Owner::default();
-    let wake = wake(owner.clone());
-    let started = if descriptors.is_empty() {
-        Server::start(config, wake)
-    } else {
-        let sockets = system::take_descriptors(&descriptors);
-        sockets.and_then(|sockets| Server::start_on(config, sockets, wake))
-    };
+    let started = Server::start_with(config, inherited.estate, wake(owner.clone()));
     let server = started.map_err(|error| errors::listen(env, error))?;
-    if let Some(manager) = manager {
-        server.report_to(manager);
+    if let Some(manager) = inherited.keeper.or(manager) {
+        server.report_and_keep(manager, inherited.leftovers);
     }
     Ok(ResourceArc::new(Handle { server, owner }))
+}
+
+/// Takes what was handed over to this process; the names are joined by colons.
+fn inherit(descriptors: &[i32], names: Option<&[u8]>) -> Result<Inheritance, InheritanceError> {
+    let names = String::from_utf8_lossy(names.unwrap_or_default());
+    let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
+    let descriptors = system::take_descriptors(descriptors)?;
+    Inheritance::sort(descriptors.into_iter().zip(names).collect())
 }
 
 /// Sends `portmapper` to the owner. Only the server's thread calls it: a
@@ -127,6 +131,12 @@ fn trim_memory() -> Atom {
 #[rustler::nif(schedule = "DirtyIo")]
 fn stop(handle: ResourceArc<Handle>) -> Atom {
     handle.server.stop();
+    ok()
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn leave(handle: ResourceArc<Handle>) -> Atom {
+    handle.server.leave();
     ok()
 }
 

@@ -2,30 +2,28 @@
 
 #![allow(unsafe_code, reason = "inherited descriptors and the C library's heap have no safe form")]
 
-use std::net::TcpListener;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
-use epmd_server::ListenError;
+use epmd_server::InheritanceError;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Takes the listening sockets of these numbers, which this process was started
-/// with, which programs that the VM starts
-/// will not get.
+/// Takes the descriptors of these numbers, which this process was started with. The
+/// programs that the VM starts will not get them.
 ///
 /// # Errors
-/// [`ListenError::NotListening`] with the first that is not open.
-pub(crate) fn take_descriptors(numbers: &[i32]) -> Result<Vec<TcpListener>, ListenError> {
+/// [`InheritanceError::NotListening`] with the first that is not open.
+pub(crate) fn take_descriptors(numbers: &[i32]) -> Result<Vec<OwnedFd>, InheritanceError> {
     for &number in numbers {
         // SAFETY: it is used for one call, which fails if it is not open.
         let descriptor = (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) });
         let kept = descriptor.map(|descriptor| fcntl_setfd(descriptor, FdFlags::CLOEXEC));
         if !matches!(kept, Some(Ok(()))) {
-            return Err(ListenError::NotListening(number));
+            return Err(InheritanceError::NotListening(number));
         }
     }
     // SAFETY: they are open. By the protocol of LISTEN_FDS they are this
     // process's, and nobody else takes them: the caller forgets the numbers.
-    let take = |&number| TcpListener::from(unsafe { OwnedFd::from_raw_fd(number) });
+    let take = |&number| unsafe { OwnedFd::from_raw_fd(number) };
     Ok(numbers.iter().map(take).collect())
 }
 

@@ -2,6 +2,8 @@
 //! `erlang_src/portmapper_nif.erl`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use epmd_core::{Event, Name, Node, Refusal};
 use epmd_server::{CounterValues, Holder, Info, Notice, PortHolder};
@@ -18,7 +20,8 @@ pub(crate) mod atoms {
         exposure, open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
-        evicted, user,
+        evicted, user, bad_estate, went_on, store_too_small, not_recorded,
+        state_file_unreadable,
         elixir_struct = "__struct__",
     }
 }
@@ -38,6 +41,10 @@ pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Binary<'a> {
 
 fn text<'a>(env: Env<'a>, text: &str) -> Term<'a> {
     binary(env, text.as_bytes()).to_term(env)
+}
+
+fn path<'a>(env: Env<'a>, path: &Path) -> Term<'a> {
+    binary(env, path.as_os_str().as_bytes()).to_term(env)
 }
 
 /// A map from keys that differ.
@@ -175,6 +182,18 @@ pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
             (atoms::address_skipped(), from(address), text(env, error)).encode(env)
         }
         Notice::FileLimitKept { error } => (atoms::file_limit_kept(), text(env, error)).encode(env),
+        Notice::WentOn { nodes, gone } => (atoms::went_on(), nodes, gone).encode(env),
+        Notice::StoreTooSmall { slots, limit } => {
+            (atoms::store_too_small(), slots, limit).encode(env)
+        }
+        Notice::NotRecorded { file, error } => {
+            let file = file.as_ref().map(|file| path(env, file));
+            let file = file.unwrap_or_else(|| atoms::undefined().to_term(env));
+            (atoms::not_recorded(), file, text(env, error)).encode(env)
+        }
+        Notice::StateFileUnreadable { kept_as, error } => {
+            (atoms::state_file_unreadable(), path(env, kept_as), text(env, error)).encode(env)
+        }
         Notice::ServiceManagerUnreachable { error } => {
             (atoms::service_manager_unreachable(), text(env, error)).encode(env)
         }

@@ -1,6 +1,7 @@
 //! What an operator can set, as one value that serde reads and checks whole.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use epmd_core::Exposure;
@@ -47,6 +48,12 @@ pub struct Config {
     /// Speaks the service manager's protocol and takes the listening sockets
     /// that it hands over.
     pub systemd: bool,
+    /// How many descriptors the service manager keeps for this process; 0 if it
+    /// keeps none.
+    pub stored_descriptors: u32,
+    /// A file to record nodes in, so that one that registers again after this
+    /// process and its service manager are gone gets the creation that it had.
+    pub state_file: StateFile,
     /// What the application logs.
     pub log_level: LogLevel,
     /// How much is told of what peers do: 1 requests, 2 also connections, 3 also
@@ -70,6 +77,8 @@ impl Default for Config {
             process_name: ProcessName::default(),
             trim_memory: false,
             systemd: false,
+            stored_descriptors: 0,
+            state_file: StateFile::default(),
             log_level: LogLevel::Default,
             debug: 0,
         }
@@ -91,7 +100,8 @@ impl Config {
             | "systemd" => "true or false",
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
-            "remembered_names" => "an integer from 0 to 4294967295",
+            "stored_descriptors" | "remembered_names" => "an integer from 0 to 4294967295",
+            "state_file" => "the absolute path of a file",
             "process_name" => "a text of at most 15 bytes",
             "debug" => "an integer from 0 to 255",
             "log_level" => "default, or a level of logger from debug to emergency, all or none",
@@ -103,7 +113,8 @@ impl Config {
     pub const KEYS: &str = "one of port, addresses, exposure, relaxed_command_check, \
                             evict_stale, packet_timeout, delay_accept, delay_write, \
                             remembered_names, raise_file_limit, process_name, trim_memory, \
-                            systemd, log_level, debug";
+                            systemd, stored_descriptors, state_file, \
+                            log_level, debug";
 
     /// The first key that differs and takes effect at the start only.
     #[must_use]
@@ -114,6 +125,8 @@ impl Config {
             ("process_name", self.process_name != other.process_name),
             ("trim_memory", self.trim_memory != other.trim_memory),
             ("systemd", self.systemd != other.systemd),
+            ("stored_descriptors", self.stored_descriptors != other.stored_descriptors),
+            ("state_file", self.state_file != other.state_file),
         ];
         fixed.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
@@ -210,6 +223,34 @@ impl From<ProcessName> for String {
     }
 }
 
+/// The absolute path of a file, or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StateFile(String);
+
+impl StateFile {
+    /// The path, if there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        Some(Path::new(&self.0)).filter(|path| path.is_absolute())
+    }
+}
+
+impl TryFrom<String> for StateFile {
+    type Error = ConfigError;
+
+    fn try_from(path: String) -> Result<Self, ConfigError> {
+        let is_path = Path::new(&path).is_absolute() && !path.ends_with('/');
+        if path.is_empty() || is_path { Ok(Self(path)) } else { Err(ConfigError::Path(path)) }
+    }
+}
+
+impl From<StateFile> for String {
+    fn from(file: StateFile) -> Self {
+        file.0
+    }
+}
+
 /// How long a connection may be silent.
 pub type PacketTimeout = Seconds<1>;
 
@@ -257,6 +298,9 @@ pub enum ConfigError {
     /// A name that the system would cut.
     #[error("{0} is longer than 15 bytes")]
     ProcessName(String),
+    /// A path that depends on the directory that a process is in.
+    #[error("\"{0}\" is not the absolute path of a file")]
+    Path(String),
     /// A time that is too short, or longer than a day.
     #[error("{given} seconds, expected {min} to 86400")]
     Seconds {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -160,6 +161,9 @@ async fn conclude(
     }
     if shared.rules().delays_replies {
         shared.delay_write().await;
+    }
+    if next == Next::Hold {
+        shared.keep(peer.conn, stream.as_fd());
     }
     let sent = send(shared, &stream, &reply).await;
     if next == Next::Hold {

@@ -74,6 +74,8 @@ counters! {
     /// Nodes whose name another one got though their connection still stood:
     /// they listened no more.
     evicted,
+    /// Registrations that the descriptor store had no slot for.
+    not_kept,
     /// Look-ups of a registered name, over the network.
     lookups_hit,
     /// Look-ups of any other name, over the network.

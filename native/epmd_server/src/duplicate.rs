@@ -41,7 +41,8 @@ pub(crate) fn find_gone(shared: &Shared, newcomer: Newcomer<'_>, evicts: bool) -
         return None;
     };
     let ended = || shared.held.has_ended(conn);
-    if !ended() && !(evicts && is_leftover(shared, conn, &node, newcomer.port)) {
+    let is_gone = ended() || evicts && is_leftover(shared, conn, &node, newcomer.port);
+    if !is_gone {
         return None;
     }
     // A node that is just closing has both ends close at about the same time.
@@ -76,7 +77,7 @@ pub(crate) fn make_way(
     let event = registry.unregister_connection(conn, reason);
     shared.release(conn);
     if let Some(event) = event {
-        shared.tell(event);
+        shared.tell(registry, event);
     }
     None
 }

@@ -7,8 +7,9 @@
 //! the records speak of go beside them, each in a slot with a number.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 
 use epmd_core::{
     ConnId, Creation, Name, Node, Owner, Registration, Registry, Remembered, UnixMillis,
@@ -16,6 +17,9 @@ use epmd_core::{
 use hashlink::LinkedHashMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::journal::beside;
+use crate::notices::{Notice, Notices};
 
 /// The version of the form. A change that older port mappers cannot read, though
 /// they skip fields that they do not know, makes it one more; older forms stay
@@ -31,22 +35,60 @@ pub struct Estate {
     pub(crate) nodes: Vec<(Name, Node, Stored<TcpStream>)>,
     /// Names of nodes that are gone or lost, longest gone first.
     pub(crate) remembered: Vec<(Name, Remembered)>,
+    /// How many of those were registered, and have no socket here.
+    pub(crate) lost: usize,
+    /// The number of the records that it was read from.
+    pub(crate) sequence: u64,
 }
 
 impl Estate {
     /// Nothing but sockets that listen.
     #[must_use]
     pub fn of_listeners(sockets: Vec<TcpListener>) -> Self {
-        let listeners = sockets.into_iter().map(|socket| Stored { socket, slot: None });
+        let listeners = sockets.into_iter().map(|socket| Stored { socket, place: Place::Nowhere });
         Self { listeners: listeners.collect(), ..Self::default() }
+    }
+
+    /// Adds what was recorded in a file, unless more is known: which nodes to expect.
+    /// A file that is not understood is kept under another name.
+    pub(crate) fn add_file(&mut self, path: &Path, notices: &Notices) {
+        let read = match std::fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => Err(error.to_string()),
+            Ok(bytes) => Records::read(&bytes).map_err(|error| error.to_string()),
+        };
+        match read {
+            Ok(records) if self.nodes.is_empty() && self.remembered.is_empty() => {
+                let listeners = std::mem::take(&mut self.listeners);
+                *self = Self { listeners, ..records.into_estate(|_, _| None) };
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let kept_as = beside(path, ".unreadable");
+                let _ = std::fs::rename(path, &kept_as);
+                notices.push(Notice::StateFileUnreadable { kept_as, error });
+            }
+        }
     }
 }
 
-/// A socket, and the slot of the descriptor store that it is in, if it is.
+/// A socket, and where it is kept.
 #[derive(Debug)]
 pub(crate) struct Stored<S> {
     pub(crate) socket: S,
-    pub(crate) slot: Option<u32>,
+    pub(crate) place: Place,
+}
+
+/// Where the service manager has a copy of a socket.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It has none.
+    #[default]
+    Nowhere,
+    /// Among its own sockets, which a socket unit lists.
+    Unit,
+    /// In this slot of the descriptor store.
+    Slot(u32),
 }
 
 /// Why an estate cannot be taken over. Whoever has it keeps it.
@@ -76,6 +118,9 @@ struct Header {
     portmapper_estate: u32,
     /// Of two that were left behind, the greater one counts.
     sequence: u64,
+    /// Of the system, since its start: a socket that listened before is no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
 }
 
 /// What happened.
@@ -143,7 +188,7 @@ pub(crate) fn snapshot(
     mut slot: impl FnMut(ConnId) -> Option<u32>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
-    push(&mut out, &Header { portmapper_estate: VERSION, sequence });
+    push(&mut out, &Header { portmapper_estate: VERSION, sequence, boot: boot_id() });
     for (name, gone) in registry.remembered() {
         let Remembered { port, descriptor, creation, lost } = *gone;
         let name = Cow::Borrowed(name.as_str());
@@ -191,6 +236,11 @@ fn push(out: &mut Vec<u8>, line: &impl Serialize) {
     }
 }
 
+fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim_end().to_owned())
+}
+
 const fn connection(node: &Node) -> Option<ConnId> {
     match node.owner {
         Owner::Connection(conn) => Some(conn),
@@ -203,6 +253,7 @@ const fn connection(node: &Node) -> Option<ConnId> {
 pub(crate) struct Records {
     /// Of two that were left behind, the greater one counts.
     pub(crate) sequence: u64,
+    of_this_boot: bool,
     /// Whether the snapshot was written to its end.
     pub(crate) complete: bool,
     /// Oldest registration first, each with the slot of its connection. The owner
@@ -224,13 +275,14 @@ impl Records {
         let whole = bytes.get(..end).unwrap_or_default();
         let mut lines = whole.split_inclusive(|&byte| byte == b'\n');
         let header = serde_json::from_slice(lines.next().unwrap_or_default());
-        let Header { portmapper_estate: version, sequence } =
+        let Header { portmapper_estate: version, sequence, boot } =
             header.map_err(|error| EstateError::NoRecords(error.to_string()))?;
         if version > VERSION {
             return Err(EstateError::Version(version));
         }
         let mut records = Self {
             sequence,
+            of_this_boot: boot == boot_id(),
             complete: false,
             nodes: LinkedHashMap::new(),
             remembered: LinkedHashMap::new(),
@@ -306,13 +358,22 @@ impl Records {
         mut take: impl FnMut(u32, &Node) -> Option<Stored<TcpStream>>,
     ) -> Estate {
         let mut nodes = Vec::new();
+        let mut lost = 0;
         for (name, (node, slot)) in std::mem::take(&mut self.nodes) {
-            match slot.and_then(|slot| take(slot, &node)) {
-                Some(stored) => nodes.push((name, node, stored)),
-                None => self.forget(name, &node, node.listener),
+            if let Some(stored) = slot.and_then(|slot| take(slot, &node)) {
+                nodes.push((name, node, stored));
+            } else {
+                self.forget(name, &node, node.listener.filter(|_| self.of_this_boot));
+                lost += 1;
             }
         }
-        Estate { listeners: Vec::new(), nodes, remembered: self.remembered.into_iter().collect() }
+        Estate {
+            listeners: Vec::new(),
+            nodes,
+            remembered: self.remembered.into_iter().collect(),
+            lost,
+            sequence: self.sequence,
+        }
     }
 }
 

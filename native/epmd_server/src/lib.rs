@@ -23,20 +23,27 @@ mod counters;
 mod duplicate;
 mod estate;
 mod info;
+mod inheritance;
+mod journal;
+mod keeping;
 mod listen;
 mod notices;
 mod platform;
+mod reports;
 mod runtime;
 mod server;
 mod service_manager;
 mod session;
 mod shared;
+mod slots;
+mod store;
 
 pub use config::{
-    Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds,
+    Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds, StateFile,
 };
 pub use counters::CounterValues;
 pub use estate::{Estate, EstateError};
+pub use inheritance::{Inheritance, InheritanceError};
 pub use listen::{ListenError, Listening, SkippedAddress, listen_for, reachable};
 pub use notices::Notice;
 pub use platform::{Holder, PortHolder, port_holder};

@@ -3,14 +3,14 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::estate::Stored;
+use crate::estate::{Place, Stored};
 use crate::platform::{self, PortHolder};
 use crate::{Addresses, Config};
 
@@ -23,18 +23,18 @@ pub(crate) struct Listener {
     pub(crate) retire: Notify,
     /// Hangs up when a retired listener is closed.
     closed: Mutex<Option<mpsc::Sender<()>>>,
-    /// Where it is in the descriptor store, if it is.
-    pub(crate) slot: OnceLock<u32>,
+    /// Where it is kept.
+    pub(crate) place: Mutex<Place>,
 }
 
 impl Listener {
-    fn new(address: SocketAddr, socket: TcpListener, slot: Option<u32>) -> Arc<Self> {
+    fn new(address: SocketAddr, socket: TcpListener, place: Place) -> Arc<Self> {
         Arc::new(Self {
             address,
             socket,
             retire: Notify::new(),
             closed: Mutex::default(),
-            slot: slot.map(OnceLock::from).unwrap_or_default(),
+            place: Mutex::new(place),
         })
     }
 
@@ -200,7 +200,7 @@ fn bind_all(
             Ok(socket) => {
                 let address = socket.local_addr().unwrap_or(address);
                 port = address.port();
-                bound.listeners.push(Listener::new(address, socket, None));
+                bound.listeners.push(Listener::new(address, socket, Place::Nowhere));
             }
             Err(error) if required || error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(ListenError::new(address, error));
@@ -245,17 +245,17 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Takes sockets that listen already, each with its slot in the descriptor store.
+/// Takes sockets that listen already.
 pub(crate) fn adopt(sockets: Vec<Stored<TcpListener>>) -> Result<Bound, ListenError> {
     if sockets.len() > epmd_core::limits::MAX_ADDRESSES {
         return Err(ListenError::TooManyAddresses(sockets.len()));
     }
-    let adopted = sockets.into_iter().map(|Stored { socket, slot }| {
+    let adopted = sockets.into_iter().map(|Stored { socket, place }| {
         let address = listening_address(&socket);
         let address = address.ok_or(ListenError::NotListening(socket.as_raw_fd()))?;
         let prepared = socket.set_nonblocking(true);
         prepared.map_err(|error| ListenError::CannotBind { address, error })?;
-        Ok(Listener::new(address, socket, slot))
+        Ok(Listener::new(address, socket, place))
     });
     Ok(Bound { listeners: adopted.collect::<Result<_, ListenError>>()?, skipped: Vec::new() })
 }

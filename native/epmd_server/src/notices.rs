@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use epmd_core::{Event, Name, Refusal};
 use parking_lot::Mutex;
@@ -79,6 +80,36 @@ pub enum Notice {
     /// The limit of open files could not be raised.
     FileLimitKept {
         /// What the system said.
+        error: String,
+    },
+    /// The server goes on with what the one before has left.
+    WentOn {
+        /// Nodes that are registered still.
+        nodes: usize,
+        /// Nodes that were lost, or have ended meanwhile.
+        gone: usize,
+    },
+    /// There may be more nodes than descriptors that the service manager keeps.
+    StoreTooSmall {
+        /// How many it keeps.
+        slots: u32,
+        /// How many descriptors this process may have.
+        limit: u64,
+    },
+    /// What is registered could not be recorded for the case that this process is
+    /// killed.
+    NotRecorded {
+        /// The file; none for the memory that the service manager keeps.
+        file: Option<PathBuf>,
+        /// What the system said.
+        error: String,
+    },
+    /// The records in the state file make no sense: nodes that register again get
+    /// new creations.
+    StateFileUnreadable {
+        /// Where the file is now.
+        kept_as: PathBuf,
+        /// What is wrong with it.
         error: String,
     },
     /// The service manager could not be told something.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::listen::Listener;
 use crate::notices::Notice;
 use crate::platform::{self, Held};
-use crate::service_manager;
+use crate::reports;
 use crate::shared::{Farewell, Order, Phase, Shared};
 
 /// How long a server goes on without an owner: long enough for a supervisor
@@ -87,7 +87,7 @@ async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
     let mut jobs: JoinSet<io::Result<()>> = JoinSet::new();
     jobs.spawn(wake_owner(shared.clone()));
     jobs.spawn(Held::watch(shared.clone()));
-    jobs.spawn(service_manager::report(shared.clone()));
+    jobs.spawn(reports::report(shared.clone()));
     let mut accepting: Vec<Arc<Listener>> = Vec::new();
     loop {
         let order = shared.order.lock().take();

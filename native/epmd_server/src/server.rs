@@ -1,6 +1,7 @@
 //! The server as its owner sees it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -115,7 +116,7 @@ impl Server {
         config: Config,
         bound: Bound,
         handed_over: bool,
-        estate: Estate,
+        mut estate: Estate,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ListenError> {
         let raise_file_limit = config.raise_file_limit;
@@ -129,7 +130,14 @@ impl Server {
             shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
         }
         let runtime = runtime::build().map_err(ListenError::Thread)?;
+        let state_file = shared.config.read().state_file.clone();
+        if let Some(path) = state_file.path() {
+            estate.add_file(path, &shared.notices);
+        }
         runtime.block_on(async { shared.take_in(estate) });
+        if let Some(path) = state_file.path() {
+            shared.open_state_file(path);
+        }
         let thread = runtime::start(shared.clone(), runtime).map_err(ListenError::Thread)?;
         let thread = Mutex::new(Some(thread));
         Ok(Self { shared, thread, handed_over: Mutex::new(handed_over) })
@@ -162,7 +170,18 @@ impl Server {
     /// `STATUS`, `STOPPING`, and `WATCHDOG` as long as the owner takes notices
     /// when it is woken.
     pub fn report_to(&self, manager: ServiceManager) {
-        self.shared.reports.report_to(manager);
+        self.report_and_keep(manager, Vec::new());
+    }
+
+    /// The same, and where the manager keeps descriptors, has it keep all that are
+    /// to outlive this process. What it has by the names of `leftovers`, of
+    /// [`Inheritance`](crate::Inheritance), it may drop.
+    pub fn report_and_keep(&self, manager: ServiceManager, leftovers: Vec<String>) {
+        if let Some(manager) = self.shared.reports.report_to(manager)
+            && self.config().stored_descriptors > 0
+        {
+            self.shared.open_store(manager, leftovers);
+        }
     }
 
     /// Tells that there is an owner again: it is woken if something waits.
@@ -177,6 +196,13 @@ impl Server {
     pub fn detach(&self) {
         *self.shared.orphaned_since.lock() = Some(Instant::now());
         self.shared.changed.notify_one();
+    }
+
+    /// The same before this process is started anew: what a service manager keeps,
+    /// it keeps for the next one.
+    pub fn leave(&self) {
+        self.shared.leaves.store(true, Ordering::Relaxed);
+        self.stop();
     }
 
     /// Closes every socket and ends the thread, waiting for it.
@@ -243,7 +269,7 @@ impl Server {
         let mut registry = self.shared.registry.write();
         duplicate::make_way(&self.shared, &mut registry, newcomer, gone);
         let (creation, event) = registry.register(name, registration, Registrant::VM, now)?;
-        self.shared.tell(event);
+        self.shared.tell(&registry, event);
         Ok(creation.get())
     }
 
@@ -255,7 +281,7 @@ impl Server {
             return false;
         }
         let unregistered = registry.unregister(name, DownReason::Unregistered);
-        unregistered.map(|(_, event)| self.shared.tell(event)).is_some()
+        unregistered.map(|(_, event)| self.shared.tell(&registry, event)).is_some()
     }
 
     /// Forces a name out, as STOP does, and closes its connection; whether it
@@ -266,7 +292,7 @@ impl Server {
         let Some((owner, event)) = registry.unregister(name, DownReason::Dropped) else {
             return false;
         };
-        self.shared.tell(event);
+        self.shared.tell(&registry, event);
         drop(registry);
         if let Owner::Connection(conn) = owner {
             self.shared.release(conn);
@@ -279,7 +305,7 @@ impl Server {
     pub fn info(&self) -> Info {
         let shared = &self.shared;
         let listeners = shared.listeners.lock();
-        let waiting = shared.waiting.load(std::sync::atomic::Ordering::Relaxed);
+        let waiting = shared.waiting.load(Ordering::Relaxed);
         Info {
             addresses: listeners.iter().map(|listener| listener.address).collect(),
             exposure: shared.config.read().exposure,
@@ -337,7 +363,9 @@ impl Server {
         *self.shared.listeners.lock() = bound.listeners;
         self.shared.reports.status_changed();
         self.shared.changed.notify_one();
+        self.shared.keep_listeners();
         for listener in retired {
+            self.shared.keep_listener_no_longer(&listener);
             listener.retire(closed.clone());
         }
         drop(closed);

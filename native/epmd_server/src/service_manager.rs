@@ -1,25 +1,21 @@
-//! The protocol of a service manager (`sd_notify(3)`): it is told when the
-//! server serves, what it does, that it is alive, and that it is about to end.
+//! The protocol of a service manager (`sd_notify(3)`): messages to whoever started
+//! this process, with descriptors that it is to keep.
 
-use std::io;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg, sendmsg_addr,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
 use thiserror::Error;
-use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::notices::Notice;
-use crate::shared::Shared;
-
-/// The shortest time between two changes of the status.
-const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a message waits that finds the queue of the manager full.
-const RETRY: Duration = Duration::from_millis(100);
+/// How long a manager may take until it does what it is told.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The service manager that started this process.
 #[derive(Debug)]
@@ -27,9 +23,10 @@ pub struct ServiceManager {
     /// Kept open: the manager must hear from a server that is out of
     /// descriptors, too.
     socket: UnixDatagram,
-    address: SocketAddr,
+    /// None where the socket is connected: by a keeper.
+    address: Option<SocketAddrUnix>,
     /// The manager ends a service that says nothing for so long.
-    watchdog: Option<Duration>,
+    pub(crate) watchdog: Option<Duration>,
 }
 
 /// Why the service manager cannot be told anything.
@@ -80,12 +77,94 @@ impl ServiceManager {
         })?;
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Some(Self { socket, address, watchdog }))
+        Ok(Some(Self { socket, address: Some(address), watchdog }))
+    }
+
+    /// The process that started this one, keeps its sockets, and has the other end
+    /// of this one.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn keeper(socket: UnixDatagram) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address: None, watchdog: None })
+    }
+
+    /// Whether it is a keeper: one that holds the listening sockets too, and ends
+    /// with this process.
+    pub(crate) const fn is_keeper(&self) -> bool {
+        self.address.is_none()
     }
 
     /// Sends assignments, one a line.
-    fn send(&self, message: &str) -> io::Result<()> {
-        self.socket.send_to_addr(message.as_bytes(), &self.address).map(drop)
+    pub(crate) fn send(&self, message: &str) -> io::Result<()> {
+        self.send_control(message, &mut SendAncillaryBuffer::default())
+    }
+
+    /// The same with a descriptor.
+    pub(crate) fn send_with(&self, message: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor];
+        // There is room for it.
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        self.send_control(message, &mut control)
+    }
+
+    fn send_control(
+        &self,
+        message: &str,
+        control: &mut SendAncillaryBuffer<'_, '_, '_>,
+    ) -> io::Result<()> {
+        let message = [IoSlice::new(message.as_bytes())];
+        let flags = SendFlags::NOSIGNAL;
+        match &self.address {
+            Some(address) => sendmsg_addr(&self.socket, address, &message, control, flags)?,
+            None => sendmsg(&self.socket, &message, control, flags)?,
+        };
+        Ok(())
+    }
+
+    /// Sends assignments after which nothing else is done: waits until they are
+    /// taken, at most a second.
+    ///
+    /// # Errors
+    /// As of any message.
+    pub(crate) fn send_last(&self, message: &str) -> io::Result<()> {
+        self.with_patience(|| self.send(message))
+    }
+
+    /// Sends by `send`, and once more when there is room, after a second at most.
+    ///
+    /// # Errors
+    /// As of any message.
+    pub(crate) fn with_patience(&self, send: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        match send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent,
+        }
+        self.socket.set_nonblocking(false)?;
+        self.socket.set_write_timeout(Some(PATIENCE))?;
+        let sent = send();
+        self.socket.set_nonblocking(true)?;
+        sent
+    }
+
+    /// Waits until all that was sent before is done (`sd_notify_barrier(3)`), at
+    /// most a second.
+    ///
+    /// # Errors
+    /// When the manager cannot be reached, or takes longer.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        self.with_patience(|| self.send_with("BARRIER=1", theirs.as_fd()))?;
+        drop(theirs);
+        // Hung up when the manager has closed the other end.
+        let mut ready = [PollFd::new(&ours, PollFlags::empty())];
+        match poll(&mut ready, Timespec::try_from(PATIENCE).ok().as_ref())? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -100,151 +179,13 @@ fn positive(value: &[u8]) -> Option<u64> {
     number.filter(|&number| number > 0)
 }
 
-fn address(value: &[u8]) -> Option<SocketAddr> {
-    use std::os::unix::ffi::OsStrExt;
+fn address(value: &[u8]) -> Option<SocketAddrUnix> {
     match value {
-        [b'/', _, ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(value)).ok(),
+        [b'/', _, ..] => SocketAddrUnix::new(value).ok(),
         #[cfg(target_os = "linux")]
-        [b'@', name @ ..] if !name.is_empty() => {
-            use std::os::linux::net::SocketAddrExt;
-            SocketAddr::from_abstract_name(name).ok()
-        }
+        [b'@', name @ ..] if !name.is_empty() => SocketAddrUnix::new_abstract_name(name).ok(),
         _ => None,
     }
-}
-
-/// What the service manager is told. It outlives the server's thread, whose
-/// successor repeats nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Reports {
-    manager: OnceLock<ServiceManager>,
-    told: Mutex<Told>,
-    /// Tells that the status may have changed, or that there is a manager.
-    changed: Notify,
-    /// Whether the owner was asked for a sign of life.
-    asked: AtomicBool,
-    answered: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    ready: bool,
-    status: String,
-    stopping: bool,
-    /// Whether the last message did not arrive.
-    unreachable: bool,
-}
-
-impl Reports {
-    /// Reports to this manager from now on. The first one stays.
-    pub(crate) fn report_to(&self, manager: ServiceManager) {
-        if self.manager.set(manager).is_ok() {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Tells that the status may be another one.
-    pub(crate) fn status_changed(&self) {
-        if self.manager.get().is_some() {
-            self.changed.notify_one();
-        }
-    }
-
-    /// The owner does its work.
-    pub(crate) fn owner_lives(&self) {
-        if self.asked.swap(false, Ordering::AcqRel) {
-            self.answered.notify_one();
-        }
-    }
-
-    /// Tells that the server ends because it was asked to.
-    pub(crate) fn stopping(&self) {
-        let Some(manager) = self.manager.get() else { return };
-        if !std::mem::replace(&mut self.told.lock().stopping, true) {
-            // If it does not arrive, the manager sees the end all the same.
-            let _ = manager.send("STOPPING=1\nSTATUS=Stopping");
-        }
-    }
-}
-
-/// Tells the service manager what there is to tell, once there is one.
-pub(crate) async fn report(shared: std::sync::Arc<Shared>) -> io::Result<()> {
-    let manager = loop {
-        match shared.reports.manager.get() {
-            Some(manager) => break manager,
-            None => shared.reports.changed.notified().await,
-        }
-    };
-    tokio::join!(report_status(&shared, manager), report_life(&shared, manager));
-    Ok(())
-}
-
-async fn report_status(shared: &Shared, manager: &ServiceManager) {
-    let reports = &shared.reports;
-    let mut next = Instant::now();
-    loop {
-        let status = status(shared);
-        let (ready, same) = {
-            let told = reports.told.lock();
-            (told.ready, told.status == status)
-        };
-        if !(ready && same) {
-            let ready = if ready { "" } else { "READY=1\n" };
-            if deliver(shared, manager, &format!("{ready}STATUS={status}")).await {
-                let mut told = reports.told.lock();
-                told.ready = true;
-                told.status = status;
-            }
-            next = Instant::now() + STATUS_INTERVAL;
-        }
-        // Nothing wakes the thread until there is something to tell.
-        reports.changed.notified().await;
-        sleep_until(next).await;
-    }
-}
-
-/// Tells that the server lives: this thread, and its owner, which is woken and
-/// takes its notices.
-async fn report_life(shared: &Shared, manager: &ServiceManager) {
-    let Some(period) = manager.watchdog else { return };
-    // The first one at once: the thread before may have died when it was due.
-    let mut ticks = interval((period / 2).max(Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        shared.reports.asked.store(true, Ordering::Release);
-        (shared.wake_owner)();
-        shared.reports.answered.notified().await;
-        deliver(shared, manager, "WATCHDOG=1").await;
-    }
-}
-
-/// Sends a message, waiting while the queue is full; whether it arrived. A
-/// manager that cannot be reached is told of once.
-async fn deliver(shared: &Shared, manager: &ServiceManager, message: &str) -> bool {
-    let sent = loop {
-        match manager.send(message) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(RETRY).await,
-            sent => break sent,
-        }
-    };
-    let failed = sent.is_err();
-    let failed_before = std::mem::replace(&mut shared.reports.told.lock().unreachable, failed);
-    if let Err(error) = sent
-        && !failed_before
-    {
-        shared.notices.push(Notice::ServiceManagerUnreachable { error: error.to_string() });
-    }
-    !failed
-}
-
-/// What `systemctl status` shows.
-fn status(shared: &Shared) -> String {
-    let nodes = shared.registry.read().len();
-    let plural = if nodes == 1 { "" } else { "s" };
-    let listeners = shared.listeners.lock();
-    let addresses: Vec<_> = listeners.iter().map(|one| one.address.to_string()).collect();
-    format!("{nodes} node{plural} registered; listening on {}", addresses.join(", "))
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ pub(crate) fn respond(
     let newcomer = newcomer(&request, peer);
     let gone = newcomer.and_then(|new| find_gone(shared, new, rules.evicts));
     // The kernel is asked while nobody waits for the lock.
-    let listener = newcomer.filter(|new| may_have(shared, *new, gone.as_ref()));
+    let listener =
+        newcomer.filter(|new| rules.looks_at_listeners && may_have(shared, *new, gone.as_ref()));
     let caller = Caller {
         conn: peer.conn,
         peer: peer.address,
@@ -91,7 +92,7 @@ pub(crate) fn respond(
     let Outcome { reply, next, refused, event } = registry.apply(&request, &caller, Shared::now());
     reply.encode(out);
     if let Some(event) = event {
-        shared.tell(event);
+        shared.tell(&registry, event);
     }
     drop(registry);
     if let Some(refusal) = refused {

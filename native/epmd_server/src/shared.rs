@@ -16,11 +16,12 @@ use tokio::sync::Notify;
 use crate::Config;
 use crate::counters::Counters;
 use crate::duplicate::{Waits, canonical};
-use crate::estate::{Estate, Stored};
+use crate::estate::{Estate, Place, Stored};
+use crate::keeping::Kept;
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
 use crate::platform::{self, Held, Holder, SocketTable, is_reserved, unreserve};
-use crate::service_manager::Reports;
+use crate::reports::Reports;
 
 /// Whether the server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) notices: Notices,
     pub(crate) reports: Reports,
+    pub(crate) kept: Kept,
+    /// Whether what is kept is for the next process: this one is to be restarted.
+    pub(crate) leaves: AtomicBool,
     pub(crate) order: Mutex<Option<Order>>,
     /// Tells the thread to look at its order, its listeners and its owner.
     pub(crate) changed: Notify,
@@ -98,6 +102,8 @@ impl Shared {
             counters: Counters::default(),
             notices: Notices::default(),
             reports: Reports::default(),
+            kept: Kept::default(),
+            leaves: AtomicBool::new(false),
             order: Mutex::default(),
             changed: Notify::new(),
             phase: Mutex::new(Phase::Down),
@@ -130,6 +136,8 @@ impl Shared {
             debug: config.debug,
             delays_replies: !config.delay_write.duration().is_zero(),
             evicts: config.evict_stale,
+            // A node that is lost with this process is known again by it.
+            looks_at_listeners: config.evict_stale || self.kept.has_records(),
         }
     }
 
@@ -178,7 +186,8 @@ impl Shared {
 
     /// Counts and tells of a change of the registry, by whoever holds its lock:
     /// so events come in the order of what happened.
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, registry: &Registry, event: Event) {
+        self.record(registry, &event);
         match event {
             Event::Up { .. } => self.counters.registered.add_one(),
             Event::Down { .. } => self.counters.unregistered.add_one(),
@@ -201,12 +210,20 @@ impl Shared {
     /// Goes on with what another port mapper has left, in the runtime that is to
     /// serve it. Nodes that have ended since are gone afterwards.
     pub(crate) fn take_in(self: &Arc<Self>, estate: Estate) {
+        let before = estate.nodes.len() + estate.lost;
+        if before == 0 && estate.remembered.is_empty() {
+            return;
+        }
+        self.kept.go_on_after(estate.sequence);
         let mut registry = self.registry.write();
         for (name, gone) in estate.remembered {
             registry.remember(name, gone);
         }
-        for (name, mut node, Stored { socket, .. }) in estate.nodes {
+        for (name, mut node, Stored { socket, place }) in estate.nodes {
             let conn = self.next_connection(socket.as_raw_fd());
+            if let Place::Slot(slot) = place {
+                self.kept.store.adopt_connection(conn, slot);
+            }
             node.owner = Owner::Connection(conn);
             // Nothing else is there that could have the name.
             if self.held.hold(self, conn, socket).is_ok() {
@@ -215,6 +232,8 @@ impl Shared {
         }
         drop(registry);
         Held::end_those_that_have(self);
+        let nodes = self.registry.read().len();
+        self.notices.push(Notice::WentOn { nodes, gone: before - nodes });
     }
 
     /// Keeps the connection of a registration, unless its name was forced out
@@ -264,7 +283,7 @@ impl Shared {
     pub(crate) fn end_connection(&self, conn: ConnId, reason: DownReason) {
         let mut registry = self.registry.write();
         if let Some(event) = registry.unregister_connection(conn, reason) {
-            self.tell(event);
+            self.tell(&registry, event);
         }
         drop(registry);
         self.release(conn);
@@ -272,6 +291,7 @@ impl Shared {
 
     /// Closes a connection that was a registration.
     pub(crate) fn release(&self, conn: ConnId) {
+        self.keep_no_longer(conn);
         if self.held.release(conn) {
             self.descriptor_freed();
         }
@@ -318,12 +338,18 @@ impl Shared {
 
     /// Lets go of every socket and name.
     pub(crate) fn close(&self) {
+        if std::mem::replace(&mut *self.phase.lock(), Phase::Closed) == Phase::Closed {
+            return;
+        }
+        if !self.leaves.load(Ordering::Relaxed) {
+            self.end_keeping();
+        }
         self.listeners.lock().clear();
         self.held.clear();
+        self.reports.stopping();
         *self.registry.write() = new_registry(&self.config.read());
         // It may be the reply to another KILL.
         *self.order.lock() = None;
-        *self.phase.lock() = Phase::Closed;
     }
 }
 
@@ -342,6 +368,8 @@ pub(crate) struct Rules {
     pub(crate) delays_replies: bool,
     /// Whether a holder of a name makes way that is gone but for its connection.
     pub(crate) evicts: bool,
+    /// Whether nodes are to be known by their listening sockets.
+    pub(crate) looks_at_listeners: bool,
 }
 
 /// Where a connection comes from.

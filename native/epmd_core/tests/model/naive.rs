@@ -1,8 +1,6 @@
 //! The registry as `epmd_srv.c` has it; only that a new name always starts from
 //! the clock.
 
-use std::net::SocketAddr;
-
 use epmd_core::{
     Alive2, Caller, ConnId, Creation, DownReason, Event, Name, Next, Node, Owner, Refusal,
     Registrant, Registration, Remembered, Request, UnixMillis,

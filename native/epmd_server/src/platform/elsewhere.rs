@@ -46,3 +46,7 @@ pub(crate) fn holder_of(_socket: TcpSocket) -> Holder {
 pub(crate) fn this_process() -> Holder {
     Holder::default()
 }
+
+pub(crate) fn memory_file() -> std::io::Result<std::fs::File> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}

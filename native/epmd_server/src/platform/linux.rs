@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,6 +229,9 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
 /// Sends what the peer takes at once. Whether the connection stays open tells
 /// the outcome.
 fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], hold: bool) -> bool {
+    if hold {
+        shared.keep(peer.conn, socket.as_fd());
+    }
     // `MORE` lets the reply leave in one segment with the close that follows.
     let more = if hold { SendFlags::empty() } else { SendFlags::MORE };
     let sent = match send(&socket, reply, SendFlags::NOSIGNAL | more) {
@@ -289,6 +292,22 @@ impl Held {
         // So would the connection.
         let _ = socket.shutdown(std::net::Shutdown::Both);
         true
+    }
+
+    /// What `look` finds of a connection, if it is held.
+    pub(crate) fn with<T>(
+        &self,
+        conn: ConnId,
+        look: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Option<T> {
+        self.sockets.lock().get(&conn).map(|socket| look(socket.as_fd()))
+    }
+
+    /// Ends every connection, for whoever has a copy of it too.
+    pub(crate) fn shut_down(&self) {
+        for socket in self.sockets.lock().values() {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// The server's end of a connection.

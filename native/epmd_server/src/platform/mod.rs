@@ -42,7 +42,7 @@ mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::port_holder;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use elsewhere::{SocketTable, holder_of, this_process};
+pub(crate) use elsewhere::{SocketTable, holder_of, memory_file, this_process};
 
 /// A process that has a socket: the one that listens on a port, say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,17 @@ pub(crate) fn raise_file_limit() -> std::io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// How many descriptors this process may have.
+pub(crate) fn file_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// A file that is in memory alone.
+#[cfg(target_os = "linux")]
+pub(crate) fn memory_file() -> std::io::Result<std::fs::File> {
+    Ok(rustix::fs::memfd_create("portmapper", rustix::fs::MemfdFlags::CLOEXEC)?.into())
 }
 
 /// Has this process listed under another name, where the system can.

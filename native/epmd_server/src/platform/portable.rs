@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +125,22 @@ impl Held {
             let _ = SockRef::from(&**stream).shutdown(std::net::Shutdown::Both);
         };
         released.inspect(end).is_some()
+    }
+
+    /// What `look` finds of a connection, if it is held.
+    pub(crate) fn with<T>(
+        &self,
+        conn: ConnId,
+        look: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Option<T> {
+        self.connections.lock().get(&conn).map(|(stream, _)| look(stream.as_fd()))
+    }
+
+    /// Ends every connection, for whoever has a copy of it too.
+    pub(crate) fn shut_down(&self) {
+        for (stream, _) in self.connections.lock().values() {
+            let _ = SockRef::from(&**stream).shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// The server's end of a connection.

@@ -5,6 +5,8 @@
 
 pub mod c_epmd;
 pub mod load;
+#[cfg(target_os = "linux")]
+pub mod manager;
 pub mod namespace;
 pub mod process;
 pub mod served;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use epmd_core::{Name, Registration};
-use epmd_server::{Addresses, Config, CounterValues, ListenError, Notice, PacketTimeout, Server};
+use epmd_server::{
+    Addresses, Config, CounterValues, Estate, ListenError, Notice, PacketTimeout, Server,
+};
 
 use super::wait_until;
 
@@ -29,6 +31,11 @@ impl Served {
     /// On sockets that listen already.
     pub fn on(config: Config, sockets: Vec<TcpListener>) -> Self {
         Self::started(|wake| Server::start_on(config, sockets, wake))
+    }
+
+    /// With what another one has left.
+    pub fn with_estate(config: Config, estate: Estate) -> Self {
+        Self::started(|wake| Server::start_with(config, estate, wake))
     }
 
     fn started(

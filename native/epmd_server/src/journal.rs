@@ -1,0 +1,80 @@
+//! Records that are kept up to date, for whoever is started after this process was
+//! killed: in a file of memory that goes into the descriptor store, or on disk.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::platform;
+
+/// How far records may grow beyond twice their snapshot before they are written
+/// anew.
+const SLACK: u64 = 64 * 1024;
+
+/// A file that begins with a snapshot; what happens since is appended.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    file: File,
+    length: u64,
+    snapshot_length: u64,
+}
+
+impl Journal {
+    /// In memory.
+    ///
+    /// # Errors
+    /// When the system has none to give.
+    pub(crate) fn in_memory(snapshot: &[u8]) -> io::Result<Self> {
+        Self::begin(platform::memory_file()?, snapshot)
+    }
+
+    /// On disk. Another file of that name is replaced once the snapshot is whole.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn on_disk(path: &Path, snapshot: &[u8]) -> io::Result<Self> {
+        let temporary = beside(path, ".new");
+        let written = create(&temporary).and_then(|file| Self::begin(file, snapshot));
+        let renamed = written.and_then(|journal| fs::rename(&temporary, path).map(|()| journal));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        renamed
+    }
+
+    fn begin(mut file: File, snapshot: &[u8]) -> io::Result<Self> {
+        file.write_all(snapshot)?;
+        let length = snapshot.len() as u64;
+        Ok(Self { file, length, snapshot_length: length })
+    }
+
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends lines. If not, the journal is to be written anew: the system did not
+    /// take them whole, or most of it tells of what is no more.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> bool {
+        self.length += lines.len() as u64;
+        let is_long = self.length > 2 * self.snapshot_length + SLACK;
+        self.file.write_all(lines).is_ok() && !is_long
+    }
+}
+
+/// The file with something added to its name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// For this user alone. What another one may have put there is not written to.
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // Left behind by one that was killed.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
