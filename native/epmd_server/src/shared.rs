@@ -22,6 +22,7 @@ use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
 use crate::platform::{self, Held, Holder, SocketTable, is_reserved, unreserve};
 use crate::reports::Reports;
+use crate::service_manager::ServiceManager;
 
 /// Whether the server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,7 +347,10 @@ impl Shared {
         }
         self.listeners.lock().clear();
         self.held.clear();
-        self.reports.stopping();
+        if self.reports.manager().is_some_and(ServiceManager::is_keeper) {
+            // It has the port, too.
+            self.reports.stopping();
+        }
         *self.registry.write() = new_registry(&self.config.read());
         // It may be the reply to another KILL.
         *self.order.lock() = None;
