@@ -159,11 +159,11 @@ async fn conclude(
     if reply.is_empty() {
         return;
     }
-    if shared.rules().delays_replies {
-        shared.delay_write().await;
-    }
     if next == Next::Hold {
         shared.keep(peer.conn, stream.as_fd());
+    }
+    if shared.rules().delays_replies {
+        shared.delay_write().await;
     }
     let sent = send(shared, &stream, &reply).await;
     if next == Next::Hold {

@@ -83,6 +83,12 @@ impl Shared {
         for (conn, slot) in new {
             store.keep_later(slot, Source::Connection(conn));
         }
+        // Nodes that have ended before the store was open.
+        for conn in store.connections() {
+            if !registry.is_registered(conn) {
+                store.drop_connection(manager, conn);
+            }
+        }
         drop(registry);
         self.keep_listeners();
         for (slot, name) in leftovers {

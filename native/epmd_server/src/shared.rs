@@ -216,6 +216,7 @@ impl Shared {
             return;
         }
         self.kept.go_on_after(estate.sequence);
+        let mut unanswered = Vec::new();
         let mut registry = self.registry.write();
         for (name, gone) in estate.remembered {
             registry.remember(name, gone);
@@ -226,15 +227,29 @@ impl Shared {
                 self.kept.store.adopt_connection(conn, slot);
             }
             node.owner = Owner::Connection(conn);
+            if !self.has_answered(&socket) {
+                unanswered.push(conn);
+            }
             // Nothing else is there that could have the name.
             if self.held.hold(self, conn, socket).is_ok() {
                 registry.restore(name, node);
             }
         }
         drop(registry);
+        for conn in unanswered {
+            self.end_connection(conn, DownReason::Closed);
+        }
         Held::end_those_that_have(self);
         let nodes = self.registry.read().len();
         self.notices.push(Notice::WentOn { nodes, gone: before - nodes });
+    }
+
+    /// Whether the registration of a connection was answered before the server that it
+    /// came to was killed. If not, nobody would: the node has to ask again.
+    fn has_answered(&self, socket: &TcpStream) -> bool {
+        let (local, peer) = (socket.local_addr(), socket.peer_addr());
+        let ends = local.ok().zip(peer.ok());
+        ends.is_none_or(|(local, peer)| self.sockets.has_sent(canonical(local), canonical(peer)))
     }
 
     /// Keeps the connection of a registration, unless its name was forced out

@@ -77,6 +77,11 @@ impl Store {
         contents.connections.insert(conn, slot);
     }
 
+    /// The connections that have a slot.
+    pub(crate) fn connections(&self) -> Vec<ConnId> {
+        self.contents.lock().connections.keys().copied().collect()
+    }
+
     /// The slot of a connection.
     pub(crate) fn slot(&self, conn: ConnId) -> Option<u32> {
         self.contents.lock().connections.get(&conn).copied()

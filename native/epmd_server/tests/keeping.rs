@@ -16,7 +16,9 @@ use common::wait_until;
 use common::wire::{
     Client, End, KILL, NOT_FOUND, alive2, alive2_with, ask, found, port_please, register,
 };
-use epmd_server::{Config, EstateError, Inheritance, InheritanceError, Notice, Phase, StateFile};
+use epmd_server::{
+    Config, Delay, EstateError, Inheritance, InheritanceError, Notice, Phase, StateFile,
+};
 
 /// Keeps more than any test has.
 fn kept() -> Config {
@@ -116,13 +118,34 @@ fn a_node_that_ended_meanwhile_is_gone_before_the_first_answer() {
     let mut early = Client::connect(port);
     early.send(&port_please(b"n1"));
     drop(node);
-    let inheritance = manager.hand_back().unwrap();
-    let server = Served::with_estate(kept(), inheritance.estate);
+    let Inheritance { estate, leftovers, .. } = manager.hand_back().unwrap();
+    let server = Served::with_estate(kept(), estate);
     assert_eq!(early.read_to_end().0, NOT_FOUND);
     assert_eq!(server.count(), 1);
     let went_on = Notice::WentOn { nodes: 1, gone: 1 };
     assert!(server.notices().contains(&went_on));
+    server.report_and_keep(manager.told_of(), leftovers);
+    settle(&manager, &server);
     assert_eq!(register(port, b"n1").1, creation + 1);
+}
+
+#[test]
+fn a_node_that_was_not_told_of_its_registration_is_none() {
+    let manager = Manager::start();
+    let delayed = Config { delay_write: Delay::try_from(60).unwrap(), ..kept() };
+    let server = start(&manager, delayed);
+    let mut node = Client::connect(server.port());
+    node.send(&alive2(b"n1", 4711));
+    server.wait_for_count(1);
+    manager.read();
+    server.leave();
+    let Inheritance { estate, leftovers, .. } = manager.hand_back().unwrap();
+    let server = Served::with_estate(kept(), estate);
+    server.report_and_keep(manager.told_of(), leftovers);
+    // It can ask again, instead of waiting for ever.
+    assert_eq!(node.read_to_end().0, b"");
+    assert_eq!(server.count(), 0);
+    settle(&manager, &server);
 }
 
 #[test]

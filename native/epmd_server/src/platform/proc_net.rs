@@ -50,7 +50,7 @@ impl Line {
         let uid = words.nth(3)?.parse().ok()?;
         let inode = words.nth(1)?.parse().ok()?;
         let port = u16::from_str_radix(port, 16).ok()?;
-        Some(Self { port, socket: TcpSocket { listens, uid, inode } })
+        Some(Self { port, socket: TcpSocket { listens, uid, inode, segments_sent: None } })
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn connection(local: SocketAddr, remote: SocketAddr) -> io::Result<Op
     for table in [this.tcp(), this.tcp6()] {
         let entries = table.map_err(io::Error::other)?;
         if let Some(TcpNetEntry { uid, inode, .. }) = entries.into_iter().find(is_end) {
-            return Ok(Some(TcpSocket { listens: false, uid, inode }));
+            return Ok(Some(TcpSocket { listens: false, uid, inode, segments_sent: None }));
         }
     }
     Ok(None)

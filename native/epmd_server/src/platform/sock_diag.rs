@@ -22,9 +22,13 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const TCP_LISTEN: u8 = 10;
+const INET_DIAG_INFO: u16 = 2;
+/// Of `tcpi_data_segs_out` in `struct tcp_info`.
+const DATA_SEGS_OUT: usize = 156;
 
 const HEADER_BYTES: usize = 16;
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
+const SOCKET_BYTES: usize = HEADER_BYTES + 72;
 
 /// The kernel fills no longer buffer than this in one go, unless it was once
 /// given a longer one.
@@ -41,6 +45,8 @@ pub(super) struct SockDiag {
 #[derive(Clone, Copy)]
 struct Filter {
     family: u8,
+    /// What is told beside the socket itself.
+    extensions: u8,
     states: u32,
     local: SocketAddr,
     remote: SocketAddr,
@@ -68,8 +74,26 @@ impl SockDiag {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> io::Result<Option<TcpSocket>> {
+        self.find_with(local, remote, 0)
+    }
+
+    /// The same, with what [`TcpSocket::segments_sent`] tells.
+    pub(super) fn find_with_info(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> io::Result<Option<TcpSocket>> {
+        self.find_with(local, remote, 1 << (INET_DIAG_INFO - 1))
+    }
+
+    fn find_with(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        extensions: u8,
+    ) -> io::Result<Option<TcpSocket>> {
         let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
-        self.ask(Filter { family, states: 0, local, remote }, NLM_F_REQUEST)?;
+        self.ask(Filter { family, extensions, states: 0, local, remote }, NLM_F_REQUEST)?;
         match self.receive() {
             Ok((mut found, _)) => Ok(found.pop()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -82,7 +106,8 @@ impl SockDiag {
         let local = SocketAddr::new(NOWHERE.ip(), port);
         let mut listeners = Vec::new();
         for family in [AF_INET, AF_INET6] {
-            let filter = Filter { family, states: 1 << TCP_LISTEN, local, remote: NOWHERE };
+            let states = 1 << TCP_LISTEN;
+            let filter = Filter { family, extensions: 0, states, local, remote: NOWHERE };
             self.ask(filter, NLM_F_REQUEST | NLM_F_DUMP)?;
             loop {
                 let (found, done) = self.receive()?;
@@ -125,7 +150,7 @@ fn request(filter: Filter, flags: u16, sequence: u32) -> Vec<u8> {
     out.extend(sequence.to_ne_bytes());
     // From whichever address this socket has.
     out.extend(0_u32.to_ne_bytes());
-    out.extend([filter.family, IPPROTO_TCP, 0, 0]);
+    out.extend([filter.family, IPPROTO_TCP, filter.extensions, 0]);
     out.extend(filter.states.to_ne_bytes());
     for address in [filter.local, filter.remote] {
         out.extend(address.port().to_be_bytes());
@@ -175,7 +200,21 @@ fn socket(message: &[u8]) -> io::Result<TcpSocket> {
         listens: state == TCP_LISTEN,
         uid: read_u32(message, HEADER_BYTES + 64)?,
         inode: read_u32(message, HEADER_BYTES + 68)?.into(),
+        segments_sent: info(message).and_then(|info| read_u32(info, DATA_SEGS_OUT).ok()),
     })
+}
+
+/// Finds the `struct tcp_info` among the attributes of a message, if it is there.
+fn info(message: &[u8]) -> Option<&[u8]> {
+    let mut attributes = message.get(SOCKET_BYTES..)?;
+    loop {
+        let length = u16::from_ne_bytes(*attributes.first_chunk()?) as usize;
+        let kind = u16::from_ne_bytes(*field(attributes, 2).ok()?);
+        if kind == INET_DIAG_INFO {
+            return attributes.get(4..length);
+        }
+        attributes = attributes.get(length.next_multiple_of(4).max(4)..)?;
+    }
 }
 
 fn read_u32(bytes: &[u8], at: usize) -> io::Result<u32> {

@@ -16,6 +16,9 @@ pub(crate) struct TcpSocket {
     /// Whose it is.
     pub(crate) uid: u32,
     pub(crate) listens: bool,
+    /// How many segments with data it has sent, where that was asked for and is
+    /// known.
+    pub(crate) segments_sent: Option<u32>,
 }
 
 /// The table of sockets: over netlink, else from `/proc`.
@@ -75,6 +78,14 @@ impl SocketTable {
         // Without the connection what listens there is found, and what has
         // been closed by its process has no inode any more.
         Ok(found.filter(|socket| !socket.listens && socket.inode != 0))
+    }
+
+    /// Whether something was sent from the `local` end of a connection; in doubt it
+    /// was.
+    pub(crate) fn has_sent(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let found = self.over_netlink(|diag| diag.find_with_info(local, remote));
+        let socket = found.ok().flatten().filter(|socket| !socket.listens);
+        socket.and_then(|socket| socket.segments_sent) != Some(0)
     }
 
     fn over_netlink<T>(&self, ask: impl FnOnce(&mut SockDiag) -> io::Result<T>) -> io::Result<T> {
@@ -162,6 +173,24 @@ mod tests {
             for table in both() {
                 assert_eq!(table.connection(client, server).unwrap(), None, "{on}");
             }
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_seen_on_a_connection_of_either_family() {
+        use std::io::Write;
+        for on in ["127.0.0.1:0", "[::1]:0"] {
+            let (listener, server) = listen(on);
+            let mut stream = TcpStream::connect(server).unwrap();
+            let client = stream.local_addr().unwrap();
+            let (_accepted, _) = listener.accept().unwrap();
+            let table = SocketTable::open();
+            assert!(!table.has_sent(client, server), "{on}");
+            stream.write_all(b"1").unwrap();
+            assert!(table.has_sent(client, server), "{on}");
+            assert!(!table.has_sent(server, client), "{on}");
+            // In doubt.
+            assert!(table.has_sent(server, SocketAddr::new(server.ip(), 1)));
         }
     }
 
