@@ -37,6 +37,10 @@ impl SocketTable {
     ) -> io::Result<Option<TcpSocket>> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    pub(crate) fn has_sent(&self, _local: SocketAddr, _remote: SocketAddr) -> bool {
+        true
+    }
 }
 
 pub(crate) fn holder_of(_socket: TcpSocket) -> Holder {
@@ -47,6 +51,6 @@ pub(crate) fn this_process() -> Holder {
     Holder::default()
 }
 
-pub(crate) fn memory_file() -> std::io::Result<std::fs::File> {
-    Err(std::io::ErrorKind::Unsupported.into())
+pub(crate) fn memory_file() -> io::Result<std::fs::File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
