@@ -6,25 +6,32 @@
 mod arguments;
 mod client;
 mod daemon;
+mod file_limit;
 mod flags;
 mod foreground;
+mod handover;
+mod keeper;
 mod manual;
 mod output;
 mod process;
 mod release;
 mod replace;
+mod service;
+mod signals;
 mod sockets;
 mod syslog;
 mod verbs;
+mod voice;
 
 use std::process::ExitCode;
 
 use arguments::{Action, Arguments};
+use epmd_server::ServiceManager;
 use output::{Status, print, say};
 use process::close_from;
 use release::Release;
 use replace::Replaced;
-use sockets::{Sockets, SocketsError};
+use sockets::SocketsError;
 
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1);
@@ -54,7 +61,7 @@ fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     if daemon {
-        close_from(sockets::first_foreign());
+        close_from(handover::first_foreign());
     }
     let warn = |message: &str| if daemon { syslog::log(message) } else { say(message) };
     let (sockets, replaced) = if replace {
@@ -74,15 +81,27 @@ fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
             Err(error) => return fail(&error.to_string()),
         }
     };
-    let command = |sockets: Sockets| release.command(config, *debug, sockets, daemon);
+    let command = |stored| release.command(config, *debug, daemon, stored);
+    // The keeper is the manager of its virtual machine. What is started in the
+    // background by a service, a node maybe, is not that service.
+    let kept_command = || {
+        let mut command = command(keeper::capacity());
+        for name in ServiceManager::VARIABLES {
+            command.env_remove(name);
+        }
+        command
+    };
     if daemon {
-        return match daemon::start(sockets, command) {
+        return match daemon::start(kept_command, sockets) {
             Status::Success => replaced.await_nodes().into(),
             failure => failure.into(),
         };
     }
     match replaced.await_nodes_aside(sockets) {
-        Ok(sockets) => foreground::run(|| command(sockets)),
+        Ok(sockets) if service::is_this() => {
+            foreground::become_vm(command(service::capacity()), sockets)
+        }
+        Ok(sockets) => foreground::keep(kept_command, sockets),
         Err(error) => fail(&format!("cannot wait for the nodes that were registered: {error}")),
     }
 }

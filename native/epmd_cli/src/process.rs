@@ -3,10 +3,9 @@
 #![allow(unsafe_code, reason = "fork, signals and the numbers of descriptors have no safe form")]
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-use rustix::net::{SocketType, getsockname, sockopt};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Pid;
 
 /// Which of two processes this is after a [`fork`].
@@ -31,16 +30,48 @@ pub(crate) fn ignore_hangup() {
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
-/// Where the socket with this number listens, if it is one that does, for TCP.
-pub(crate) fn listening_address(descriptor: RawFd) -> Option<SocketAddr> {
-    // SAFETY: it is asked for nothing but what it is, and nothing here closes it.
-    // If it is not open, the system says so.
-    let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    let listens = sockopt::socket_acceptconn(socket).ok()?;
-    let stream = sockopt::socket_type(socket).ok()? == SocketType::STREAM;
-    let address = getsockname(socket).ok().filter(|_| listens && stream)?;
-    // Any other family has no such address.
-    SocketAddr::try_from(address).ok()
+/// Whether a signal is ignored.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::uninit();
+    // SAFETY: nothing is changed, and what is told is read only if it was told.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Takes a descriptor by the number that it was passed on with, and keeps what
+/// this process executes from getting it; nothing if it is not open. Only for
+/// numbers that nothing else in this process refers to.
+pub(crate) fn take_descriptor(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: it is used for one call, which fails if it is not open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(descriptor, FdFlags::CLOEXEC).ok()?;
+    // SAFETY: it is open, and by the contract nobody else's.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Gives descriptors the numbers from `first` on for what this process executes
+/// next, and closes what else had these numbers. They have to come in the order
+/// of their numbers, none of which is below `first`: so each one moves down or
+/// stays, and none takes the place of one that is still to move.
+pub(crate) fn place_descriptors(descriptors: Vec<OwnedFd>, first: RawFd) -> io::Result<()> {
+    for (descriptor, number) in descriptors.into_iter().zip(first..) {
+        let descriptor = descriptor.into_raw_fd();
+        // SAFETY: this process executes another program or ends: it uses none of
+        // what is closed.
+        let placed = unsafe {
+            if descriptor == number {
+                libc::fcntl(number, libc::F_SETFD, 0)
+            } else {
+                libc::dup2(descriptor, number)
+            }
+        };
+        if placed == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Closes this descriptor and all above it: those that whoever started the

@@ -3,17 +3,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use command_fds::{CommandFdExt, FdMapping};
 use epmd_core::Exposure;
-use epmd_server::{Addresses, Config, ServiceManager};
+use epmd_server::{Addresses, Config};
 use rustix::fs::{Access, access};
 use thiserror::Error;
-
-use crate::sockets::{FIRST_DESCRIPTOR, Sockets};
 
 /// Where packages put the release; a copy of the program in OTP's own directory
 /// finds it there.
@@ -100,14 +96,14 @@ impl Release {
         Ok(Self { root, erts_bin, version_directory })
     }
 
-    /// The command that becomes the virtual machine and serves on `sockets`. Its
-    /// `LISTEN_PID` is this process, which has to execute it.
+    /// The command that becomes the virtual machine. Its manager stores so many
+    /// descriptors; 0 if that is not known.
     pub(crate) fn command(
         &self,
         config: &Config,
         debug: u8,
-        sockets: Sockets,
         daemon: bool,
+        stored_descriptors: usize,
     ) -> Command {
         let mut command = Command::new(self.erts_bin.join("erlexec"));
         let file = |name| self.version_directory.join(name);
@@ -117,13 +113,9 @@ impl Release {
         for (key, value) in environment(config, debug) {
             command.args(["-portmapper", key]).arg(value);
         }
+        command.args(["-portmapper", "stored_descriptors"]).arg(stored_descriptors.to_string());
         if daemon {
             command.args(["-kernel", "logger", SYSTEM_LOG]);
-            // What is started in the background by a service, a node maybe, is
-            // not that service.
-            for name in ServiceManager::VARIABLES {
-                command.env_remove(name);
-            }
         }
         for (name, _) in std::env::vars_os() {
             if is_own(&name) {
@@ -145,14 +137,6 @@ impl Release {
         // Without an end the dump of a crash would fill the directory.
         command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.env("MALLOC_ARENA_MAX", "1");
-        command.env("LISTEN_FDS", sockets.len().to_string());
-        command.env("LISTEN_PID", std::process::id().to_string());
-        if let Sockets::Bound(sockets) = sockets {
-            let descriptors = sockets.into_iter().map(OwnedFd::from).zip(FIRST_DESCRIPTOR..);
-            let mapping = |(parent_fd, child_fd)| FdMapping { parent_fd, child_fd };
-            // No number comes twice.
-            let _ = command.fd_mappings(descriptors.map(mapping).collect());
-        }
         command
     }
 }

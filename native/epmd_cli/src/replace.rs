@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use thiserror::Error;
 
 use crate::client::{ask, connect, names};
+use crate::handover::Named;
 use crate::output::{Status, say};
 use crate::process::{Fork, fork};
-use crate::sockets::{self, Sockets, SocketsError};
+use crate::sockets::{self, SocketsError};
 
 /// How long an EPMD may take to end once it was asked to, or was signalled.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ pub(crate) struct Replaced {
 pub(crate) fn take_port(
     config: &Config,
     warn: impl Fn(&str),
-) -> Result<(Sockets, Replaced), ReplaceError> {
+) -> Result<(Vec<Named>, Replaced), ReplaceError> {
     let port = config.port;
     let Ok(stream) = connect(port) else {
         // Nobody holds it, or nobody that this host's nodes can use.
@@ -73,7 +74,7 @@ pub(crate) fn take_port(
 }
 
 /// Signals the process that holds the port.
-fn end_holder(config: &Config, warn: &impl Fn(&str)) -> Result<Sockets, ReplaceError> {
+fn end_holder(config: &Config, warn: &impl Fn(&str)) -> Result<Vec<Named>, ReplaceError> {
     let port = config.port;
     let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
     let holder = port_holder(any).ok_or(ReplaceError::UnknownHolder(port))?;
@@ -96,7 +97,7 @@ fn end_holder(config: &Config, warn: &impl Fn(&str)) -> Result<Sockets, ReplaceE
 }
 
 /// Binds the port the moment it is free.
-fn bind_soon(config: &Config, warn: &impl Fn(&str)) -> Result<Sockets, ReplaceError> {
+fn bind_soon(config: &Config, warn: &impl Fn(&str)) -> Result<Vec<Named>, ReplaceError> {
     let begun = Instant::now();
     // To connect costs less than to find out who keeps a port from being bound.
     while connect(config.port).is_ok() && begun.elapsed() < END_TIMEOUT {
@@ -127,7 +128,7 @@ impl Replaced {
 
     /// The same in a process of its own, whose parent is gone: this one becomes
     /// the virtual machine, which reaps none but its own.
-    pub(crate) fn await_nodes_aside(self, sockets: Sockets) -> io::Result<Sockets> {
+    pub(crate) fn await_nodes_aside(self, sockets: Vec<Named>) -> io::Result<Vec<Named>> {
         if self.nodes.is_empty() {
             return Ok(sockets);
         }

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use epmd_server::{Config, ListenError, PortHolder, SkippedAddress, listen_for, reachable};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use thiserror::Error;
 
 use crate::client::{connect_to, names};
-use crate::process::listening_address;
+use crate::handover::{self, FIRST_DESCRIPTOR, Named};
 
 /// Long enough for a port mapper that was just started and holds the port for a
 /// virtual machine that is not up yet.
@@ -21,34 +22,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two attempts to bind the port meanwhile.
 const BIND_RETRY: Duration = Duration::from_millis(5);
-
-/// The first descriptor of the `LISTEN_FDS` protocol.
-pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
-
-pub(crate) enum Sockets {
-    /// Bound by this process.
-    Bound(Vec<TcpListener>),
-    /// Put in their place already by a service manager, with these addresses.
-    Inherited(Vec<SocketAddr>),
-}
-
-impl Sockets {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Bound(sockets) => sockets.len(),
-            Self::Inherited(addresses) => addresses.len(),
-        }
-    }
-
-    /// Where a client on this host reaches them.
-    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Bound(sockets) => sockets.first()?.local_addr().ok(),
-            Self::Inherited(addresses) => addresses.first().copied(),
-        }
-        .map(reachable)
-    }
-}
 
 /// Why there are no sockets to serve on.
 #[derive(Debug, Error)]
@@ -65,41 +38,37 @@ pub(crate) enum SocketsError {
     Listen(ListenError),
     #[error("systemd provides no sockets")]
     NoneInherited,
-    #[error("descriptor {0} is not a TCP socket that listens")]
-    NotListening(RawFd),
+    #[error("descriptor {0} is not open")]
+    NotOpen(RawFd),
+    #[error("descriptor {FIRST_DESCRIPTOR} is not a TCP socket that listens")]
+    NoneListens,
 }
 
-/// Takes the sockets that a service manager hands over, else binds. Messages
-/// about addresses that the host does not have go to `warn`.
-pub(crate) fn open(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, SocketsError> {
-    match inherited() {
-        0 if config.systemd => Err(SocketsError::NoneInherited),
-        0 => bind(config, warn),
-        count => {
-            let address = |descriptor| {
-                listening_address(descriptor).ok_or(SocketsError::NotListening(descriptor))
-            };
-            let descriptors = FIRST_DESCRIPTOR..first_foreign();
-            descriptors.take(count).map(address).collect::<Result<_, _>>().map(Sockets::Inherited)
-        }
+/// Takes what a service manager hands over, else binds. Messages about addresses
+/// that the host does not have go to `warn`. Beside sockets that listen there may be
+/// what an earlier virtual machine has stored: the next one knows it.
+pub(crate) fn open(config: &Config, warn: impl Fn(&str)) -> Result<Vec<Named>, SocketsError> {
+    let inherited = handover::inherited().map_err(SocketsError::NotOpen)?;
+    if inherited.is_empty() {
+        return if config.systemd { Err(SocketsError::NoneInherited) } else { bind(config, warn) };
     }
+    if !inherited.iter().any(|one| listens(one.descriptor.as_fd())) {
+        return Err(SocketsError::NoneListens);
+    }
+    Ok(inherited)
 }
 
-/// The protocol of sd_listen_fds(3).
-fn inherited() -> usize {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let mine = number("LISTEN_PID") == Some(std::process::id());
-    number("LISTEN_FDS").filter(|_| mine).map_or(0, |count| count as usize)
-}
-
-/// The first descriptor that was left open by whoever started the program.
-pub(crate) fn first_foreign() -> RawFd {
-    RawFd::try_from(inherited()).map_or(RawFd::MAX, |count| count.saturating_add(FIRST_DESCRIPTOR))
+/// Whether this is a TCP socket that listens.
+fn listens(descriptor: BorrowedFd<'_>) -> bool {
+    let listens = sockopt::socket_acceptconn(descriptor).unwrap_or(false);
+    let stream = sockopt::socket_type(descriptor) == Ok(SocketType::STREAM);
+    let family = sockopt::socket_domain(descriptor);
+    listens && stream && [Ok(AddressFamily::INET), Ok(AddressFamily::INET6)].contains(&family)
 }
 
 /// Binds the addresses of the configuration. Who has just ended, or is about to,
 /// may keep the port for a moment.
-pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, SocketsError> {
+pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Vec<Named>, SocketsError> {
     let begun = Instant::now();
     loop {
         match listen_for(config) {
@@ -107,7 +76,7 @@ pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, Sock
                 for SkippedAddress { address, error } in listening.skipped {
                     warn(&format!("does not listen on {address}: {error}"));
                 }
-                return Ok(Sockets::Bound(listening.sockets));
+                return Ok(listening.sockets.into_iter().zip(0..).map(named).collect());
             }
             Err(ListenError::InUse { address, holder }) => {
                 let answer = answer_of(address);
@@ -120,6 +89,12 @@ pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Sockets, Sock
             Err(error) => return Err(SocketsError::Listen(error)),
         }
     }
+}
+
+/// The name is one that the virtual machine gives to none itself (those are
+/// shorter), and by which it can tell that it needs the socket no more.
+fn named((socket, index): (TcpListener, u32)) -> Named {
+    Named { name: format!("listener{index}").into(), descriptor: socket.into() }
 }
 
 /// What is heard from the holder of a port.

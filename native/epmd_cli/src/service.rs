@@ -1,0 +1,105 @@
+//! The service that this process is, as its manager tells it.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::getpid;
+
+/// How long the manager may take to tell it.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether a service manager waits to be told of this process. The first process of a
+/// container has its orphans to reap, whoever waits for it.
+pub(crate) fn is_this() -> bool {
+    !getpid().is_init() && std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
+}
+
+/// How many descriptors the manager stores, 0 if it cannot be told. systemd tells it
+/// from version 254 on; before, it has to be asked.
+pub(crate) fn capacity() -> usize {
+    let told = std::env::var("FDSTORE").ok();
+    told.or_else(ask).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Asks systemd what it does for the unit of this process.
+fn ask() -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let Unit { name, of_user } = unit(&groups)?;
+    let mut command = Command::new("systemctl");
+    command.args(of_user.then_some("--user"));
+    command.args(["show", "--value", "--property=FileDescriptorStoreMax", "--", name]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut asked = Asked(command.spawn().ok()?);
+    asked.answer()
+}
+
+/// A service.
+#[derive(Debug, PartialEq, Eq)]
+struct Unit<'g> {
+    name: &'g str,
+    /// Whether the manager is that of a user.
+    of_user: bool,
+}
+
+/// The service whose control group this is.
+fn unit(groups: &str) -> Option<Unit<'_>> {
+    // Of the hierarchies the last one is that of all systems that are not old.
+    let path = groups.lines().last()?.splitn(3, ':').nth(2)?;
+    let name = path.rsplit('/').find(|name| name.ends_with(".service"))?;
+    let of_user =
+        path.split('/').any(|name| name.starts_with("user@")) && !name.starts_with("user@");
+    Some(Unit { name, of_user })
+}
+
+/// A question that takes no longer than it may.
+struct Asked(Child);
+
+impl Asked {
+    fn answer(&mut self) -> Option<String> {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut output = self.0.stdout.take()?;
+        let mut text = Vec::new();
+        loop {
+            let time = deadline.saturating_duration_since(Instant::now());
+            let time = Timespec::try_from(time).ok()?;
+            let source = &mut [PollFd::new(&output, PollFlags::IN)];
+            // No answer in time is none.
+            if poll(source, Some(&time)).ok()? == 0 {
+                return None;
+            }
+            let mut piece = [0; 64];
+            match output.read(&mut piece).ok()? {
+                0 => return String::from_utf8(text).ok(),
+                count => text.extend_from_slice(piece.get(..count)?),
+            }
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_that_of_the_control_group() {
+        let unit_of = |groups| unit(groups).map(|unit| (unit.name, unit.of_user));
+        assert_eq!(unit_of("0::/system.slice/epmd.service\n"), Some(("epmd.service", false)));
+        let user = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/my-epmd.service\n";
+        assert_eq!(unit_of(user), Some(("my-epmd.service", true)));
+        assert_eq!(
+            unit_of("1:name=systemd:/a.service\n0::/b.service/sub\n"),
+            Some(("b.service", false))
+        );
+        assert_eq!(unit_of("0::/user.slice/user-0.slice/session-1.scope\n"), None);
+        assert_eq!(unit_of(""), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! Where messages of a program go that stays.
+
+use std::fs::File;
+use std::io::Write;
+
+use crate::output::say;
+use crate::syslog;
+
+/// Where messages go.
+#[derive(Debug)]
+pub(crate) enum Voice {
+    /// To the standard error stream.
+    Foreground,
+    /// To the system log; at first also to whoever started the program.
+    Background {
+        /// Whoever started it waits for the end of this: then what was written is
+        /// the reason why it did not start.
+        starter: Option<File>,
+        /// The terminal.
+        terminal: Option<File>,
+    },
+}
+
+impl Voice {
+    pub(crate) fn tell(&mut self, message: &str) {
+        match self {
+            Self::Foreground => say(message),
+            Self::Background { starter: Some(starter), .. } => {
+                let _ = writeln!(starter, "{message}");
+            }
+            Self::Background { starter: None, terminal } => {
+                syslog::log(message);
+                if let Some(terminal) = terminal {
+                    let _ = writeln!(terminal, "epmd: {message}");
+                }
+            }
+        }
+    }
+
+    /// Lets whoever started the program go on.
+    pub(crate) fn release_starter(&mut self) {
+        if let Self::Background { starter, .. } = self {
+            *starter = None;
+        }
+    }
+
+    /// Lets go of the terminal, too.
+    pub(crate) fn release_terminal(&mut self) {
+        self.release_starter();
+        if let Self::Background { terminal, .. } = self {
+            *terminal = None;
+        }
+    }
+}
