@@ -125,7 +125,10 @@ the_service_is_confined(_Config) ->
 
 the_units_are_valid(Config) ->
     Units = ["/run/units/epmd.service", "/run/units/epmd.socket"],
-    ?assertEqual({0, <<>>}, run(Config, ["systemd-analyze", "verify", "--man=no" | Units])).
+    {Status, Output} = run(Config, ["systemd-analyze", "verify", "--man=no" | Units]),
+    %% Known from systemd 254 on.
+    Newer = "^.*Unknown key 'FileDescriptorStorePreserve' in section \\[Service\\], ignoring\\.\n",
+    ?assertEqual({0, ""}, {Status, re:replace(Output, Newer, "", [multiline, {return, list}])}).
 
 %% Under a manager of the suite's own.
 
