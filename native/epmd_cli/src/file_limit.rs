@@ -12,6 +12,12 @@ pub(crate) fn hard() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
+/// Has there be no more than this from now on.
+pub(crate) fn lower_hard(maximum: u64) -> io::Result<()> {
+    let maximum = Some(maximum.min(hard()));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 /// Lets this process have as many as it may.
 pub(crate) fn raise() -> io::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -33,13 +33,13 @@ use message::{BadMessage, Message};
 /// characters each, have to fit into one string of the environment.
 const MAX_HELD: u64 = 32_000;
 
-/// Descriptors that the keeper has open for itself.
+/// Descriptors that the keeper has open for itself: fewer than a virtual machine.
 const OWN_DESCRIPTORS: u64 = 16;
 
-/// How many descriptors a keeper holds at most.
-pub(crate) fn capacity() -> usize {
-    let capacity = file_limit::hard().saturating_sub(OWN_DESCRIPTORS).min(MAX_HELD);
-    usize::try_from(capacity).unwrap_or(usize::MAX)
+/// How many descriptors a keeper holds for its virtual machine, which is not allowed
+/// to have more open.
+pub(crate) fn capacity() -> u64 {
+    file_limit::hard().min(MAX_HELD)
 }
 
 /// What a keeper needs.
@@ -51,7 +51,6 @@ pub(crate) struct Keeper<C> {
     voice: Voice,
     signals: Signals,
     held: Held,
-    capacity: usize,
     back_off: BackOff,
     /// Whether any virtual machine has served.
     served: bool,
@@ -79,7 +78,6 @@ impl<C: Fn() -> Command> Keeper<C> {
             voice,
             signals,
             held,
-            capacity: capacity(),
             back_off: BackOff::default(),
             served: false,
             ending: false,
@@ -185,8 +183,9 @@ impl<C: Fn() -> Command> Keeper<C> {
                 return Err(BadMessage::NoDescriptor);
             }
             for descriptor in descriptors {
-                if self.held.len() >= self.capacity {
-                    return Err(BadMessage::NoRoom(self.capacity));
+                let count = self.held.len();
+                if count as u64 >= capacity().saturating_sub(OWN_DESCRIPTORS) {
+                    return Err(BadMessage::NoRoom(count));
                 }
                 self.held.insert(name, descriptor);
             }

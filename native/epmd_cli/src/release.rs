@@ -96,14 +96,14 @@ impl Release {
         Ok(Self { root, erts_bin, version_directory })
     }
 
-    /// The command that becomes the virtual machine. Its manager stores so many
-    /// descriptors; 0 if that is not known.
+    /// The command that becomes the virtual machine, whose manager stores so many
+    /// descriptors.
     pub(crate) fn command(
         &self,
         config: &Config,
         debug: u8,
         daemon: bool,
-        stored_descriptors: usize,
+        stored_descriptors: u64,
     ) -> Command {
         let mut command = Command::new(self.erts_bin.join("erlexec"));
         let file = |name| self.version_directory.join(name);

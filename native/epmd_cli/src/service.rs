@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::getpid;
 
+use crate::file_limit;
+
 /// How long the manager may take to tell it.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -16,11 +18,13 @@ pub(crate) fn is_this() -> bool {
     !getpid().is_init() && std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
 }
 
-/// How many descriptors the manager stores, 0 if it cannot be told. systemd tells it
-/// from version 254 on; before, it has to be asked.
-pub(crate) fn capacity() -> usize {
+/// How many descriptors the manager stores. systemd tells it from version 254 on;
+/// before, it has to be asked. If it cannot be, all are offered: it drops those that
+/// are too many.
+pub(crate) fn capacity() -> u64 {
     let told = std::env::var("FDSTORE").ok();
-    told.or_else(ask).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    let told = told.or_else(ask).and_then(|text| text.trim().parse().ok());
+    told.unwrap_or_else(file_limit::hard)
 }
 
 /// Asks systemd what it does for the unit of this process.

@@ -91,10 +91,12 @@ pub(crate) fn bind(config: &Config, warn: impl Fn(&str)) -> Result<Vec<Named>, S
     }
 }
 
-/// The name is one that the virtual machine gives to none itself (those are
-/// shorter), and by which it can tell that it needs the socket no more.
-fn named((socket, index): (TcpListener, u32)) -> Named {
-    Named { name: format!("listener{index}").into(), descriptor: socket.into() }
+/// By the name of a place in the descriptor store, the virtual machine can tell that
+/// it needs the socket no more.
+fn named((socket, place): (TcpListener, u32)) -> Named {
+    // There are few of them, so that one digit will do.
+    let digit = char::from_digit(place, 36).map(|digit| digit.to_ascii_uppercase());
+    Named { name: digit.into_iter().collect(), descriptor: socket.into() }
 }
 
 /// What is heard from the holder of a port.

@@ -10,7 +10,9 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
+use super::capacity;
 use super::channel::Channel;
+use crate::file_limit;
 use crate::handover::{self, FIRST_DESCRIPTOR, Named};
 use crate::process::{Fork, fork};
 
@@ -64,6 +66,8 @@ impl Life {
             Fork::Parent(vm) => vm,
             Fork::Child => {
                 let _ = ends_with_keeper.then(|| end_with(keeper));
+                // Then the keeper can hold all that it has.
+                let _ = file_limit::lower_hard(capacity());
                 let mut descriptors = held();
                 descriptors.push(Named { name: CHANNEL.into(), descriptor: end });
                 become_vm(command(), descriptors, writer)

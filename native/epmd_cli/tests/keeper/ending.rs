@@ -40,9 +40,9 @@ fn who_goes_on_after_all_has_a_successor_with_what_it_stores_then() {
     vm.tell("STOPPING=1");
     vm.tell("READY=1");
     let _node = keeper.connect();
-    vm.call(json!(["accept", "1"]));
+    vm.call(json!(["accept", "n1"]));
     vm.kill(Signal::KILL);
-    assert_eq!(keeper.next_vm().hello["names"], json!(["1", "keeper"]));
+    assert_eq!(keeper.next_vm().hello["names"], json!(["n1", "keeper"]));
 }
 
 #[test]

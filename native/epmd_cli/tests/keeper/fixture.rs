@@ -220,9 +220,10 @@ impl Vm {
     /// The names of what it was handed over, less the sockets that listen and the
     /// way to the keeper.
     pub(crate) fn stored(&self) -> Vec<&str> {
-        let names = self.hello["names"].as_array().unwrap();
-        let mut names: Vec<_> = names.iter().map(|name| name.as_str().unwrap()).collect();
-        names.retain(|&name| name != "keeper" && !name.starts_with("listener"));
+        let listeners = self.hello["listeners"].as_array().unwrap();
+        let names = self.hello["names"].as_array().unwrap().iter();
+        let names = names.filter(|&name| name != "keeper" && !listeners.contains(name));
+        let mut names: Vec<_> = names.map(|name| name.as_str().unwrap()).collect();
         names.sort_unstable();
         names
     }

@@ -28,20 +28,20 @@ fn the_next_one_gets_every_socket_and_nobody_is_turned_away() {
     let keeper = Keeper::start(&[]);
     let mut vm = keeper.serving_vm();
     let nodes = [keeper.connect(), keeper.connect()];
-    vm.call(json!(["accept", "1"]));
-    vm.call(json!(["accept", "zz"]));
+    vm.call(json!(["accept", "n1"]));
+    vm.call(json!(["accept", "nzz"]));
     for _ in 0..4 {
         vm.settle();
         vm.kill(Signal::KILL);
         // While nobody serves.
         let waiting = keeper.connect();
         vm = keeper.serving_vm();
-        assert_eq!(vm.stored(), ["1", "zz"]);
-        vm.call(json!(["write", "1", "a"]));
-        vm.call(json!(["write", "zz", "b"]));
+        assert_eq!(vm.stored(), ["n1", "nzz"]);
+        vm.call(json!(["write", "n1", "a"]));
+        vm.call(json!(["write", "nzz", "b"]));
         assert_eq!(nodes.each_ref().map(read), *b"ab");
-        vm.call(json!(["accept", "x"]));
-        vm.tell("FDSTOREREMOVE=1\nFDNAME=x");
+        vm.call(json!(["accept", "nx"]));
+        vm.tell("FDSTOREREMOVE=1\nFDNAME=nx");
         assert!(!is_closed(&waiting));
     }
 }
@@ -51,15 +51,15 @@ fn what_is_removed_is_closed_whatever_else_has_its_name() {
     let keeper = Keeper::start(&[]);
     let mut vm = keeper.serving_vm();
     let nodes = [keeper.connect(), keeper.connect(), keeper.connect()];
-    for name in ["1", "2", "2"] {
+    for name in ["n1", "n2", "n2"] {
         vm.call(json!(["accept", name]));
     }
-    vm.call(json!(["tell", "FDSTOREREMOVE=1\nFDNAME=2"]));
+    vm.call(json!(["tell", "FDSTOREREMOVE=1\nFDNAME=n2"]));
     vm.call(json!(["tell", "FDSTOREREMOVE=1\nFDNAME=unknown"]));
     vm.settle();
     vm.kill(Signal::KILL);
     let vm = keeper.serving_vm();
-    assert_eq!(vm.stored(), ["1"]);
+    assert_eq!(vm.stored(), ["n1"]);
     await_that("the others are closed", || nodes[1..].iter().all(is_closed));
     assert!(!is_closed(&nodes[0]));
 }
@@ -69,11 +69,11 @@ fn those_of_one_name_are_all_handed_over() {
     let keeper = Keeper::start(&[]);
     let mut vm = keeper.serving_vm();
     let _nodes = [keeper.connect(), keeper.connect()];
-    vm.call(json!(["accept", "1"]));
-    vm.call(json!(["accept", "1"]));
-    vm.call(json!(["tell_with_descriptors", "FDSTORE=1\nFDNAME=2", 3]));
+    vm.call(json!(["accept", "n1"]));
+    vm.call(json!(["accept", "n1"]));
+    vm.call(json!(["tell_with_descriptors", "FDSTORE=1\nFDNAME=n2", 3]));
     vm.kill(Signal::KILL);
-    assert_eq!(keeper.serving_vm().stored(), ["1", "1", "2", "2", "2"]);
+    assert_eq!(keeper.serving_vm().stored(), ["n1", "n1", "n2", "n2", "n2"]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_barrier_is_answered_when_all_before_is_done() {
     vm.settle();
     assert_eq!(open_descriptors(keeper.pid()), before + 500);
     for index in 0..500 {
-        vm.tell(&format!("FDSTOREREMOVE=1\nFDNAME={index:x}"));
+        vm.tell(&format!("FDSTOREREMOVE=1\nFDNAME=s{index:x}"));
     }
     vm.settle();
     assert_eq!(open_descriptors(keeper.pid()), before);

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 
 FIRST_DESCRIPTOR = 3
@@ -20,8 +21,17 @@ names = os.environ["LISTEN_FDNAMES"].split(":")
 assert len(names) == count and int(os.environ["LISTEN_PID"]) == os.getpid()
 handed_over = dict(zip(names, range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count)))
 keeper = socket.socket(fileno=handed_over["keeper"])
+
+
+def listens(number):
+    if not stat.S_ISSOCK(os.fstat(number).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(number)) as copy:
+        return bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
 listeners = {name: socket.socket(fileno=number) for name, number in handed_over.items()
-             if name.startswith("listener")}
+             if listens(number)}
 accepted = {}
 received = []
 
@@ -76,7 +86,7 @@ class Commands:
     @staticmethod
     def store_many(number):
         for index in range(number):
-            send(f"FDSTORE=1\nFDNAME={index:x}", sys.stdin.fileno())
+            send(f"FDSTORE=1\nFDNAME=s{index:x}", sys.stdin.fileno())
 
     @staticmethod
     def store_and_die(number):
@@ -115,6 +125,7 @@ def main():
         "pid": os.getpid(),
         "parent": os.getppid(),
         "names": names,
+        "listeners": sorted(listeners),
         "soft_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "hard_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "open": len(os.listdir("/proc/self/fd")),
