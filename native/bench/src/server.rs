@@ -16,6 +16,8 @@ use crate::{cpu, wire};
 pub enum Kind {
     /// The release in this directory.
     Ours(PathBuf),
+    /// The same under a service manager that keeps nothing.
+    Unkept(PathBuf),
     /// OTP's `epmd`.
     C,
     /// Nothing but the system's calls: answers every request with a constant.
@@ -38,7 +40,7 @@ impl Server {
     pub fn start(kind: &Kind) -> io::Result<Self> {
         let port = free_port()?;
         let program = match kind {
-            Kind::Ours(release) => release.join("bin/epmd"),
+            Kind::Ours(release) | Kind::Unkept(release) => release.join("bin/epmd"),
             Kind::C => "epmd".into(),
             Kind::Floor => std::env::current_exe()?.with_file_name("floor"),
         };
@@ -48,6 +50,10 @@ impl Server {
             if name.to_string_lossy().starts_with("ERL_") {
                 command.env_remove(name);
             }
+        }
+        if matches!(kind, Kind::Unkept(_)) {
+            // Nobody is there: what it is told does not matter.
+            command.env("NOTIFY_SOCKET", "/nowhere").env("FDSTORE", "0");
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self { child: command.spawn()?, port };
@@ -60,14 +66,28 @@ impl Server {
         }
         // It has started all its threads; what the start needed is given back.
         sleep(Duration::from_millis(1_500));
-        cpu::pin(server.pid(), cpu::SERVER)?;
+        for pid in server.pids() {
+            cpu::pin(pid, cpu::SERVER)?;
+        }
         Ok(server)
     }
 
-    /// Its process.
+    /// The process that was started.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It, and its children: the virtual machine of a keeper.
+    fn pids(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(self.pid()).chain(children).collect()
+    }
+
+    fn time(&self) -> io::Result<Duration> {
+        self.pids().into_iter().map(cpu::time).sum()
     }
 
     /// The processor time that it has used for `work`.
@@ -75,11 +95,11 @@ impl Server {
     /// # Errors
     /// Those of the work, or when the server has ended.
     pub fn time_of(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
-        let before = cpu::time(self.pid())?;
+        let before = self.time()?;
         work()?;
         // What is left to do when the last reply is there: closing.
         drop(connect(self.port));
-        Ok(cpu::time(self.pid())? - before)
+        Ok(self.time()? - before)
     }
 
     /// Stops it for the time of `work`, so that requests queue up.
@@ -94,15 +114,18 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
+        for pid in self.pids() {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, signal);
+            }
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // The keeper first: it would start the next virtual machine.
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
 }

@@ -57,6 +57,7 @@ fn run() -> Result<()> {
         eprintln!("bench: {population} names");
         let mut kinds = vec![release.clone()];
         kinds.extend((population <= C_LIMIT).then_some(Kind::C));
+        kinds.extend((population <= C_LIMIT).then(|| unkept(&release)).flatten());
         kinds.extend((population == 1).then_some(Kind::Floor));
         let mut subjects = Vec::new();
         for kind in kinds {
@@ -73,7 +74,9 @@ fn run() -> Result<()> {
         for work in works(population) {
             for round in 0..=rounds {
                 for subject in &subjects {
-                    if subject.kind == Kind::Floor && !work.floor {
+                    if subject.kind == Kind::Floor && !work.floor
+                        || matches!(subject.kind, Kind::Unkept(_)) && !work.registers
+                    {
                         continue;
                     }
                     let time = subject.server.time_of(|| (work.run)(&subject.server));
@@ -136,11 +139,14 @@ struct Work {
     count: usize,
     /// Whether the floor can do it.
     floor: bool,
+    /// Whether it changes what is kept.
+    registers: bool,
     run: Run,
 }
 
 fn works(population: usize) -> Vec<Work> {
-    let work = |name: String, count, floor, run: Run| Work { name, count, floor, run };
+    let work =
+        |name: String, count, floor, run: Run| Work { name, count, floor, registers: false, run };
     let mut works = vec![
         work(
             format!("look-up, 1 client, {population} names"),
@@ -162,12 +168,9 @@ fn works(population: usize) -> Vec<Work> {
         ),
     ];
     if population <= C_LIMIT {
-        works.push(work(
-            format!("register and close, {population} names"),
-            1_000,
-            false,
-            Box::new(|server| load::register_and_close(server, 1_000)),
-        ));
+        let run = Box::new(|server: &Server| load::register_and_close(server, 1_000));
+        let work = work(format!("register and close, {population} names"), 1_000, false, run);
+        works.push(Work { registers: true, ..work });
     }
     if population >= C_LIMIT {
         let count = 400_000 / population;
@@ -232,6 +235,31 @@ impl Table {
         }
         lines
     }
+
+    /// What it costs that nodes are kept, where both was measured.
+    fn keeping(&self) -> String {
+        let mut lines = String::new();
+        for (name, cells) in &self.rows {
+            let times = |wanted: fn(&Kind) -> bool| {
+                cells.iter().find(|(kind, _)| wanted(kind)).map(|(_, times)| times)
+            };
+            let kept = times(|kind| matches!(kind, Kind::Ours(_)));
+            if let (Some(kept), Some(not)) = (kept, times(|kind| matches!(kind, Kind::Unkept(_)))) {
+                let ratio = median(kept.clone()) / median(not.clone());
+                let (kept, not) = (spread(kept), spread(not));
+                let _ = writeln!(lines, "| {name} | {kept} | {not} | **{ratio:.2}** |");
+            }
+        }
+        lines
+    }
+}
+
+/// The release where nothing is kept.
+fn unkept(release: &Kind) -> Option<Kind> {
+    match release {
+        Kind::Ours(root) => Some(Kind::Unkept(root.clone())),
+        _ => None,
+    }
 }
 
 /// The median, the least and the greatest.
@@ -266,6 +294,7 @@ fn latencies(release: &Kind) -> Result<String> {
 fn title(kind: &Kind) -> &'static str {
     match kind {
         Kind::Ours(_) => "portmapper",
+        Kind::Unkept(_) => "portmapper, nothing kept",
         Kind::C => "C epmd",
         Kind::Floor => "floor",
     }
@@ -290,6 +319,10 @@ fn page(table: &Table, latency: &str, memory: &str, rounds: usize) -> Result<Str
          {rounds} rounds: the median (least to greatest). The floor is an epoll loop that \
          answers every request with a constant.\n\n\
          | | portmapper | C epmd | ratio | floor | ratio |\n|---|---|---|---|---|---|\n{rows}\n\
+         ## What it costs to keep nodes\n\n\
+         Microseconds for a registration and its end, of the virtual machine and its keeper, \
+         and where nothing is kept.\n\n\
+         | | kept | not kept | ratio |\n|---|---|---|---|\n{keeping}\n\
          ## How long a client waits\n\n\
          Microseconds for a look-up by one client at {C_LIMIT} names, connection and close \
          included.\n\n\
@@ -304,5 +337,6 @@ fn page(table: &Table, latency: &str, memory: &str, rounds: usize) -> Result<Str
         otp = String::from_utf8_lossy(&otp),
         version = env!("CARGO_PKG_VERSION"),
         rows = table.lines(),
+        keeping = table.keeping(),
     ))
 }
