@@ -33,7 +33,7 @@ sockets_of_this_process_are_served(Config) ->
             ?assertEqual([<<"name n at port 4711">>], release:names(Port)),
             ok = gen_tcp:close(Socket),
             {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
-            ?assertEqual(integer_to_list(Pid), release:pid(Port)),
+            ?assertEqual(integer_to_list(Pid), release:keeper(release:pid(Port))),
             {0, _} = testkit:run(["kill", integer_to_list(Pid)]),
             ?assertMatch({0, _}, program:await_exit(Epmd)),
             ok = release:await_end(Port)

@@ -12,6 +12,7 @@
     environment/1, environment/2,
     daemon/1,
     pid/1,
+    keeper/1,
     names/1,
     processes/1, vms/1,
     is_free/1,
@@ -105,6 +106,14 @@ pid(Port) ->
     {0, Facts} = run(Port, ["-info"]),
     {match, [Pid]} = re:run(Facts, "^pid (\\d+)$", [multiline, {capture, all_but_first, list}]),
     Pid.
+
+%% @doc The pid of the keeper of a VM: its parent.
+-spec keeper(Pid :: string()) -> string().
+keeper(Pid) ->
+    {ok, Text} = file:read_file(["/proc/", Pid, "/stat"]),
+    [_, Rest] = string:split(Text, ") ", trailing),
+    [_State, Parent | _] = string:lexemes(Rest, " "),
+    binary_to_list(Parent).
 
 %% @doc What `epmd -names' prints behind its first line.
 -spec names(inet:port_number()) -> [binary()].

@@ -65,7 +65,7 @@ in_the_foreground_the_started_process_serves(Config) ->
     Epmd = release:start(Port, ["perl", "-e", Script], []),
     _ = program:await(Epmd, "listens on"),
     {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
-    ?assertEqual(integer_to_list(Pid), release:pid(Port)),
+    ?assertEqual(integer_to_list(Pid), release:keeper(release:pid(Port))),
     ok = testkit:wait_until(fun() -> sorted(Port) =:= Before end),
     ok = testkit:stop(Node).
 

@@ -7,8 +7,9 @@ const FIRST: Duration = Duration::from_millis(100);
 
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Who has served for so long does not count among those that failed in a row.
-const CALM: Duration = Duration::from_secs(10);
+/// Who has served for so long does not count among those that failed in a row: to
+/// start one each second is no burden.
+const CALM: Duration = Duration::from_secs(1);
 
 /// The starts in a row that did not last.
 #[derive(Debug, Default)]
@@ -35,7 +36,7 @@ mod tests {
     #[test]
     fn it_starts_at_once_then_later_and_later_until_one_lasts() {
         let mut back_off = BackOff::default();
-        let brief = Duration::from_millis(9_999);
+        let brief = Duration::from_millis(999);
         let mut waits = |count| -> Vec<u128> {
             (0..count).map(|_| back_off.after(brief).as_millis()).collect()
         };
