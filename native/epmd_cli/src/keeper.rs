@@ -33,6 +33,9 @@ use message::{BadMessage, Message};
 /// characters each, have to fit into one string of the environment.
 const MAX_HELD: u64 = 32_000;
 
+/// How long messages are left to come together.
+const GATHERING: Duration = Duration::from_millis(2);
+
 /// Descriptors that the keeper has open for itself: fewer than a virtual machine.
 const OWN_DESCRIPTORS: u64 = 16;
 
@@ -119,7 +122,11 @@ impl<C: Fn() -> Command> Keeper<C> {
     fn watch(&mut self, life: &mut Life) -> End {
         loop {
             self.wait(Some(&life.channel), life.deadline());
-            self.obey(life);
+            if self.obey(life) {
+                // Others follow at once: to be woken for each costs more than to wait.
+                self.wait(None, Some(Instant::now() + GATHERING));
+                self.obey(life);
+            }
             for signal in self.signals.forwarded() {
                 self.ending |= asks_for_end(signal);
                 // It may just have ended.
@@ -142,6 +149,7 @@ impl<C: Fn() -> Command> Keeper<C> {
     fn wait(&self, channel: Option<&Channel>, deadline: Option<Instant>) {
         let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let time = time.and_then(|time| Timespec::try_from(time).ok());
+        let channel = channel.filter(|channel| channel.is_open());
         let sources = [Some(self.signals.as_fd()), channel.map(AsFd::as_fd)];
         let mut sources: Vec<_> =
             sources.iter().flatten().map(|source| PollFd::new(source, PollFlags::IN)).collect();
@@ -149,15 +157,18 @@ impl<C: Fn() -> Command> Keeper<C> {
         let _ = poll(&mut sources, time.as_ref());
     }
 
-    /// Does what all messages say that have come.
-    fn obey(&mut self, life: &mut Life) {
+    /// Does what all messages say that have come; whether there were any.
+    fn obey(&mut self, life: &mut Life) -> bool {
+        let mut any = false;
         while let Some(datagram) = life.channel.receive(life.vm) {
+            any = true;
             let done = datagram.and_then(|datagram| self.follow(datagram, life));
             if let Err(error) = done {
                 let text = format!("a message of the Erlang virtual machine is ignored: {error}");
                 self.voice.tell(&text);
             }
         }
+        any
     }
 
     fn follow(&mut self, datagram: Datagram, life: &mut Life) -> Result<(), BadMessage> {

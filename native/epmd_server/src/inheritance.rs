@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
 
 use rustix::fs::{FileType, fstat};
 use socket2::{Domain, SockRef, Type};
@@ -74,7 +73,7 @@ impl Inheritance {
                     sorted.leftovers.push(name);
                 }
                 Some(Kind::Keeper) => {
-                    let keeper = ServiceManager::keeper(UnixDatagram::from(descriptor));
+                    let keeper = ServiceManager::keeper(descriptor);
                     let keeper =
                         keeper.map_err(|error| InheritanceError::Unreadable(number, error))?;
                     sorted.keeper = Some(keeper);
@@ -121,7 +120,7 @@ impl Kind {
                 let listens = socket.is_listener().ok()?;
                 Some(if listens { Self::Listener } else { Self::Connection })
             }
-            Type::DGRAM if socket.domain().ok()? == Domain::UNIX => Some(Self::Keeper),
+            Type::SEQPACKET if socket.domain().ok()? == Domain::UNIX => Some(Self::Keeper),
             _ => None,
         }
     }

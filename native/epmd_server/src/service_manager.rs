@@ -3,8 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +11,7 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg, sendmsg_addr,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 /// How long a manager may take until it does what it is told.
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct ServiceManager {
     /// Kept open: the manager must hear from a server that is out of
     /// descriptors, too.
-    socket: UnixDatagram,
+    socket: Socket,
     /// None where the socket is connected: by a keeper.
     address: Option<SocketAddrUnix>,
     /// The manager ends a service that says nothing for so long.
@@ -75,7 +75,7 @@ impl ServiceManager {
             variable: NOTIFY_SOCKET,
             expected: "the absolute path of a Unix socket, or @ and the name of an abstract one",
         })?;
-        let socket = UnixDatagram::unbound()?;
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         Ok(Some(Self { socket, address: Some(address), watchdog }))
     }
@@ -85,7 +85,8 @@ impl ServiceManager {
     ///
     /// # Errors
     /// When the socket cannot be used.
-    pub fn keeper(socket: UnixDatagram) -> io::Result<Self> {
+    pub fn keeper(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
         Ok(Self { socket, address: None, watchdog: None })
     }

@@ -23,7 +23,11 @@ const MAX_DESCRIPTORS: usize = 253;
 
 /// The keeper's end.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    /// Whether the other end is closed: nothing comes any more.
+    closed: bool,
+}
 
 /// What came at once.
 #[derive(Debug)]
@@ -36,27 +40,38 @@ impl Channel {
     /// Both ends; the second is the virtual machine's.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        // Of datagrams no more than ten could wait.
+        let kind = SocketType::SEQPACKET;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
         sockopt::set_socket_passcred(&ours, true)?;
-        Ok((Self(ours), theirs))
+        Ok((Self { socket: ours, closed: false }, theirs))
+    }
+
+    /// Whether another message may come.
+    pub(crate) const fn is_open(&self) -> bool {
+        !self.closed
     }
 
     /// The next message, if there is one: it is good only if it comes whole and
     /// from `sender`.
-    pub(crate) fn receive(&self, sender: Pid) -> Option<Result<Datagram, BadMessage>> {
+    pub(crate) fn receive(&mut self, sender: Pid) -> Option<Result<Datagram, BadMessage>> {
         let mut text = [0; MAX_BYTES];
         let mut space =
             [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let received = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
                 Err(Errno::INTR) => {}
                 // There is none: nothing else can be wrong with this socket.
                 Err(_) => return None,
                 Ok(received) => break received,
             }
         };
+        if received.bytes == 0 {
+            self.closed = true;
+            return None;
+        }
         let (mut descriptors, mut from) = (Vec::new(), None);
         for part in control.drain() {
             match part {
@@ -78,6 +93,6 @@ impl Channel {
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
