@@ -9,6 +9,8 @@ use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES, MAX
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::TakeoverSocket;
+
 /// The configuration of a server. Names as in C `epmd` where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -54,6 +56,11 @@ pub struct Config {
     /// A file to record nodes in, so that one that registers again after this
     /// process and its service manager are gone gets the creation that it had.
     pub state_file: StateFile,
+    /// Where a successor takes over.
+    pub takeover_socket: TakeoverSocket,
+    /// Whether to take over from the port mapper on this port instead of binding
+    /// it. Whoever starts the server has to do so; afterwards it is false.
+    pub takeover: bool,
     /// What the application logs.
     pub log_level: LogLevel,
     /// How much is told of what peers do: 1 requests, 2 also connections, 3 also
@@ -79,6 +86,8 @@ impl Default for Config {
             systemd: false,
             stored_descriptors: 0,
             state_file: StateFile::default(),
+            takeover_socket: TakeoverSocket::Default,
+            takeover: false,
             log_level: LogLevel::Default,
             debug: 0,
         }
@@ -97,11 +106,13 @@ impl Config {
             | "evict_stale"
             | "raise_file_limit"
             | "trim_memory"
-            | "systemd" => "true or false",
+            | "systemd"
+            | "takeover" => "true or false",
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
             "stored_descriptors" | "remembered_names" => "an integer from 0 to 4294967295",
             "state_file" => "the absolute path of a file",
+            "takeover_socket" => "default, none, or an absolute path of at most 90 bytes",
             "process_name" => "a text of at most 15 bytes",
             "debug" => "an integer from 0 to 255",
             "log_level" => "default, or a level of logger from debug to emergency, all or none",
@@ -113,8 +124,8 @@ impl Config {
     pub const KEYS: &str = "one of port, addresses, exposure, relaxed_command_check, \
                             evict_stale, packet_timeout, delay_accept, delay_write, \
                             remembered_names, raise_file_limit, process_name, trim_memory, \
-                            systemd, stored_descriptors, state_file, \
-                            log_level, debug";
+                            systemd, stored_descriptors, state_file, takeover_socket, \
+                            takeover, log_level, debug";
 
     /// The first key that differs and takes effect at the start only.
     #[must_use]
@@ -127,6 +138,8 @@ impl Config {
             ("systemd", self.systemd != other.systemd),
             ("stored_descriptors", self.stored_descriptors != other.stored_descriptors),
             ("state_file", self.state_file != other.state_file),
+            ("takeover_socket", self.takeover_socket != other.takeover_socket),
+            ("takeover", self.takeover != other.takeover),
         ];
         fixed.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
@@ -301,6 +314,9 @@ pub enum ConfigError {
     /// A path that depends on the directory that a process is in.
     #[error("\"{0}\" is not the absolute path of a file")]
     Path(String),
+    /// A path that is relative or too long.
+    #[error("{0} is no absolute path of at most 90 bytes")]
+    TakeoverSocket(String),
     /// A time that is too short, or longer than a day.
     #[error("{given} seconds, expected {min} to 86400")]
     Seconds {

@@ -23,16 +23,63 @@ pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Goes on with a request that is not complete yet.
+/// A reply that was decided, and how much of it was sent.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) reply: Vec<u8>,
+    pub(crate) sent: usize,
+    pub(crate) next: Next,
+}
+
+impl Decided {
+    pub(crate) fn rest(&self) -> &[u8] {
+        self.reply.get(self.sent..).unwrap_or_default()
+    }
+}
+
+/// How far a connection has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) received: Received,
+    /// None until there is a reply.
+    pub(crate) decided: Option<Decided>,
+}
+
+impl Progress {
+    pub(crate) fn received(bytes: Vec<u8>) -> Self {
+        let mut framer = Framer::default();
+        // What is wrong shows again when it is looked at.
+        let _ = framer.push(&bytes);
+        Self { received: Received { framer, bytes }, decided: None }
+    }
+
+    /// This is left to be sent before the connection closes.
+    pub(crate) fn unsent(reply: Vec<u8>) -> Self {
+        let decided = Some(Decided { reply, sent: 0, next: Next::Close });
+        Self { decided, ..Self::default() }
+    }
+}
+
+/// A connection that waits, without its task.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) progress: Progress,
+}
+
+/// Something to be done first that takes a while, and what there is of the reply
+/// already.
+type Begun = (Pending, Vec<u8>);
+
+/// Goes on with a connection, in a task of its own.
 pub(crate) fn go_on(
     shared: &Arc<Shared>,
     stream: std::net::TcpStream,
     peer: Peer,
-    received: Received,
+    progress: Progress,
 ) {
-    spawn(shared, stream, peer, move |waiting, stream| async move {
-        serve(&waiting.shared, stream, peer, received).await;
-    });
+    spawn(shared, stream, peer, progress, None);
 }
 
 /// Goes on with a request that takes a while to carry out.
@@ -41,39 +88,80 @@ pub(crate) fn wait(
     shared: &Arc<Shared>,
     stream: std::net::TcpStream,
     peer: Peer,
-    body: Vec<u8>,
+    received: Received,
     pending: Pending,
     reply: Vec<u8>,
 ) {
-    spawn(shared, stream, peer, move |waiting, stream| async move {
-        conclude(&waiting.shared, stream, peer, &body, Answer::Pending(pending), reply).await;
-    });
+    let progress = Progress { received, decided: None };
+    spawn(shared, stream, peer, progress, Some((pending, reply)));
 }
 
-/// Goes on with a reply that the peer has not taken whole. The connection
-/// closes afterwards. (Elsewhere replies are written by the task that read.)
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-pub(crate) fn finish(shared: &Arc<Shared>, stream: std::net::TcpStream, peer: Peer, rest: Vec<u8>) {
-    spawn(shared, stream, peer, move |waiting, stream| async move {
-        let _ = send(&waiting.shared, &stream, &rest).await;
-    });
-}
-
-fn spawn<F>(
+fn spawn(
     shared: &Arc<Shared>,
     stream: std::net::TcpStream,
     peer: Peer,
-    work: impl FnOnce(Waiting, TcpStream) -> F + Send + 'static,
-) where
-    F: Future<Output = ()> + Send,
-{
+    mut progress: Progress,
+    begun: Option<Begun>,
+) {
     let waiting = Waiting::new(shared, peer);
     tokio::spawn(async move {
+        let shared = &waiting.shared;
         // Fails only without a runtime, or without memory for the event.
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            work(waiting, stream).await;
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let finished = tokio::select! {
+            biased;
+            finished = serve(shared, &stream, peer, &mut progress, begun) => finished,
+            () = shared.takeover.begins() => finish_now(shared, &stream, peer, &mut progress),
+        };
+        let Ok(stream) = stream.into_std() else { return };
+        match (finished, progress.decided) {
+            (Finished::Hold, _) => _ = shared.hold(peer.conn, stream),
+            (Finished::Shutdown, Some(Decided { reply, .. })) => {
+                let farewell = Farewell { peer: peer.address, stream, reply };
+                shared.give_order(Order::Kill(farewell));
+            }
+            (Finished::PutAside, decided) => {
+                let progress = Progress { decided, ..progress };
+                shared.takeover.put_aside(Unfinished { stream, peer: peer.address, progress });
+            }
+            (Finished::Close | Finished::Shutdown, _) => {}
         }
     });
+}
+
+/// What is to be done with a connection after all that could be done for it.
+enum Finished {
+    Close,
+    Hold,
+    Shutdown,
+    /// To be gone on with later, by another port mapper maybe.
+    PutAside,
+}
+
+/// Leaves nothing but requests that changed nothing yet, and replies to them.
+fn finish_now(
+    shared: &Shared,
+    stream: &TcpStream,
+    peer: Peer,
+    progress: &mut Progress,
+) -> Finished {
+    let Some(Decided { next: Next::Hold, .. }) = progress.decided else {
+        return Finished::PutAside;
+    };
+    // A few bytes into an empty buffer.
+    let rest = progress.decided.as_ref().map(Decided::rest).unwrap_or_default();
+    let sent = stream.try_write(rest).is_ok_and(|count| count == rest.len());
+    finish_registration(shared, peer, sent)
+}
+
+fn finish_registration(shared: &Shared, peer: Peer, sent: bool) -> Finished {
+    if sent {
+        shared.counters.answered.add_one();
+        return Finished::Hold;
+    }
+    shared.counters.unread.add_one();
+    shared.end_connection(peer.conn, DownReason::Closed);
+    Finished::Close
 }
 
 /// Counts a connection while it waits, and cleans up should its task panic.
@@ -92,6 +180,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.shared.takeover.one_less_waits();
         if std::thread::panicking() {
             panicked(&self.shared, self.peer);
         }
@@ -106,29 +195,70 @@ pub(crate) fn panicked(shared: &Shared, peer: Peer) {
     shared.end_connection(peer.conn, DownReason::Closed);
 }
 
-async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: Peer, mut received: Received) {
-    let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
-    if !admit(shared, shared.rules(), peer, connected_to) {
-        return;
-    }
-    let Some(body) = read_request(shared, &stream, peer, &mut received).await else {
-        return;
+/// Serves a connection from where it is to its end. Where it waits, the progress
+/// is such that another one can go on.
+async fn serve(
+    shared: &Arc<Shared>,
+    stream: &TcpStream,
+    peer: Peer,
+    progress: &mut Progress,
+    begun: Option<Begun>,
+) -> Finished {
+    let Progress { received, decided } = progress;
+    let decided = match decided {
+        Some(decided) => decided,
+        undecided => {
+            let Some(answer) = answer(shared, stream, peer, received, begun).await else {
+                return Finished::Close;
+            };
+            let decided = undecided.insert(answer);
+            match decided.next {
+                Next::Shutdown => return Finished::Shutdown,
+                Next::Hold => shared.keep(peer.conn, stream.as_fd()),
+                _ => {}
+            }
+            if shared.rules().delays_replies {
+                shared.delay_write().await;
+            }
+            decided
+        }
     };
-    let mut reply = Vec::new();
-    let answer = respond(shared, shared.rules(), body, peer, connected_to, None, &mut reply);
-    conclude(shared, stream, peer, body, answer, reply).await;
+    let sent = write_all(shared, stream, decided).await.is_ok();
+    if decided.next == Next::Hold {
+        return finish_registration(shared, peer, sent);
+    }
+    if sent {
+        shared.counters.answered.add_one();
+    } else {
+        shared.counters.unread.add_one();
+        // An orderly end would make what has gone out of a listing look like the
+        // whole of it.
+        let _ = stream.set_zero_linger();
+    }
+    Finished::Close
 }
 
-/// Carries out what is left of a request, and answers it.
-async fn conclude(
+/// The reply to what the peer asks; none where it gets none.
+async fn answer(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    stream: &TcpStream,
     peer: Peer,
-    body: &[u8],
-    mut answer: Answer,
-    mut reply: Vec<u8>,
-) {
+    received: &mut Received,
+    begun: Option<Begun>,
+) -> Option<Decided> {
     let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
+    if begun.is_none() && !admit(shared, shared.rules(), peer, connected_to) {
+        return None;
+    }
+    let body = read_request(shared, stream, peer, received).await?;
+    let (mut answer, mut reply) = match begun {
+        Some((pending, reply)) => (Answer::Pending(pending), reply),
+        None => {
+            let mut reply = Vec::new();
+            let rules = shared.rules();
+            (respond(shared, rules, body, peer, connected_to, None, &mut reply), reply)
+        }
+    };
     let next = loop {
         match answer {
             Answer::Ready(next) => break next,
@@ -149,29 +279,7 @@ async fn conclude(
             }
         }
     };
-    if next == Next::Shutdown {
-        if let Ok(stream) = stream.into_std() {
-            let farewell = Farewell { peer: peer.address, stream, reply };
-            shared.give_order(Order::Kill(farewell));
-        }
-        return;
-    }
-    if reply.is_empty() {
-        return;
-    }
-    if next == Next::Hold {
-        shared.keep(peer.conn, stream.as_fd());
-    }
-    if shared.rules().delays_replies {
-        shared.delay_write().await;
-    }
-    let sent = send(shared, &stream, &reply).await;
-    if next == Next::Hold {
-        match sent.and_then(|()| stream.into_std()) {
-            Ok(socket) => _ = shared.hold(peer.conn, socket),
-            Err(_) => shared.end_connection(peer.conn, DownReason::Closed),
-        }
-    }
+    (!reply.is_empty()).then_some(Decided { reply, sent: 0, next })
 }
 
 /// Reads until the request is complete. Each byte starts the time-out anew.
@@ -183,6 +291,15 @@ async fn read_request<'r>(
 ) -> Option<&'r [u8]> {
     let Received { framer, bytes } = received;
     loop {
+        match framer.push(bytes) {
+            Ok(None) => {}
+            // Asked again because a borrow cannot leave a loop that goes on.
+            Ok(Some(_)) => break,
+            Err(refusal) => {
+                shared.refuse_unanswered(peer.address, refusal);
+                return None;
+            }
+        }
         let read = timeout(shared.packet_timeout(), read_some(stream, *framer, bytes)).await;
         let Ok(read) = read else {
             shared.counters.timed_out.add_one();
@@ -192,15 +309,6 @@ async fn read_request<'r>(
         if !matches!(read, Ok(1..)) {
             ended_early(shared, peer, bytes.len());
             return None;
-        }
-        match framer.push(bytes) {
-            Ok(None) => {}
-            // Asked again because a borrow cannot leave a loop that goes on.
-            Ok(Some(_)) => break,
-            Err(refusal) => {
-                shared.refuse_unanswered(peer.address, refusal);
-                return None;
-            }
         }
     }
     framer.push(bytes).ok().flatten()
@@ -225,25 +333,12 @@ async fn read_some(stream: &TcpStream, framer: Framer, bytes: &mut Vec<u8>) -> i
     }
 }
 
-/// Sends a reply. Where that fails the connection is to be reset: an orderly
-/// end would make what has gone out of a listing look like the whole of it.
-async fn send(shared: &Shared, stream: &TcpStream, reply: &[u8]) -> io::Result<()> {
-    let sent = write_all(shared, stream, reply).await;
-    if sent.is_ok() {
-        shared.counters.answered.add_one();
-    } else {
-        shared.counters.unread.add_one();
-        let _ = stream.set_zero_linger();
-    }
-    sent
-}
-
-/// Writes everything, as long as the peer takes some of it in time.
-async fn write_all(shared: &Shared, stream: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
-    while !rest.is_empty() {
+/// Writes what is left of a reply, as long as the peer takes some of it in time.
+async fn write_all(shared: &Shared, stream: &TcpStream, decided: &mut Decided) -> io::Result<()> {
+    while !decided.rest().is_empty() {
         timeout(shared.packet_timeout(), stream.writable()).await??;
-        match stream.try_write(rest) {
-            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+        match stream.try_write(decided.rest()) {
+            Ok(count) => decided.sent += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -116,8 +116,10 @@ impl Shared {
         }
     }
 
-    /// Records every change in a file from now on.
-    pub(crate) fn open_state_file(&self, path: &Path) {
+    /// Records every change in the file for that from now on, if there is one.
+    pub(crate) fn open_state_file(&self) {
+        let file = self.config.read().state_file.clone();
+        let Some(path) = file.path() else { return };
         let registry = self.registry.write();
         let mut journals = self.kept.journals.lock();
         match Journal::on_disk(path, &self.kept.snapshot(&registry, &mut journals)) {
@@ -236,6 +238,20 @@ impl Shared {
         let place = std::mem::replace(&mut *listener.place.lock(), Place::Nowhere);
         if let (Place::Slot(slot), Some(manager)) = (place, self.reports.manager()) {
             self.kept.store.drop_slot(manager, slot);
+        }
+    }
+
+    /// Has everything kept anew that a successor was to keep, and did not.
+    pub(crate) fn keep_again(&self) {
+        self.open_state_file();
+        if let Some(manager) = self.reports.take_back_stopping()
+            && self.kept.store.is_open()
+        {
+            self.kept.store.forget();
+            for listener in self.listeners.lock().iter() {
+                *listener.place.lock() = Place::Nowhere;
+            }
+            self.open_store(manager, Vec::new());
         }
     }
 

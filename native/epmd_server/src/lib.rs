@@ -36,7 +36,9 @@ mod service_manager;
 mod session;
 mod shared;
 mod slots;
+mod start;
 mod store;
+mod takeover;
 
 pub use config::{
     Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds, StateFile,
@@ -50,3 +52,4 @@ pub use platform::{Holder, PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
 pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;
+pub use takeover::{Refusal, TakeoverError, TakeoverSocket};

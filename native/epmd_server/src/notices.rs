@@ -117,6 +117,28 @@ pub enum Notice {
         /// What the system said.
         error: String,
     },
+    /// The socket for a successor could not be made: nobody can take over.
+    NoTakeoverSocket {
+        /// Where it would be.
+        path: PathBuf,
+        /// What the system said.
+        error: String,
+        /// Whether this path was asked for.
+        is_required: bool,
+    },
+    /// A successor has given up, or could not be given everything: the server goes
+    /// on.
+    NotTakenOver {
+        /// Its process.
+        pid: i32,
+        /// What was wrong.
+        reason: String,
+    },
+    /// A successor serves now: this server has ended.
+    TakenOver {
+        /// Its process.
+        pid: i32,
+    },
     /// A KILL was granted: the server has ended.
     Killed {
         /// Who sent it.
@@ -146,8 +168,8 @@ struct Queue {
 impl Notices {
     pub(crate) fn push(&self, notice: Notice) {
         let mut queue = self.queue.lock();
-        // Without that one the end would be taken for a defect.
-        let needed = matches!(notice, Notice::Killed { .. });
+        // Without it the end would be taken for a defect.
+        let needed = matches!(notice, Notice::Killed { .. } | Notice::TakenOver { .. });
         if needed || queue.notices.len() < CAPACITY {
             queue.notices.push_back(notice);
         } else {

@@ -85,6 +85,19 @@ impl Reports {
             }
         }
     }
+
+    /// Tells a service manager that was told of an end that there is none. That one.
+    pub(crate) fn take_back_stopping(&self) -> Option<&ServiceManager> {
+        let manager = self.manager.get()?;
+        let mut told = self.told.lock();
+        if !std::mem::take(&mut told.stopping) {
+            return None;
+        }
+        // If it does not arrive now, it does with the status.
+        let _ = manager.send("READY=1");
+        told.ready = false;
+        Some(manager)
+    }
 }
 
 /// Tells the service manager what there is to tell, once there is one.

@@ -15,6 +15,7 @@ use crate::notices::Notice;
 use crate::platform::{self, Held};
 use crate::reports;
 use crate::shared::{Farewell, Order, Phase, Shared};
+use crate::takeover;
 
 /// How long a server goes on without an owner: long enough for a supervisor
 /// to restart one, too short for a port to stay taken by nobody.
@@ -84,10 +85,7 @@ pub(crate) fn start(
 /// # Errors
 /// When a job cannot go on, for want of a descriptor, say.
 async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
-    let mut jobs: JoinSet<io::Result<()>> = JoinSet::new();
-    jobs.spawn(wake_owner(shared.clone()));
-    jobs.spawn(Held::watch(shared.clone()));
-    jobs.spawn(reports::report(shared.clone()));
+    let mut jobs = start_jobs(shared);
     let mut accepting: Vec<Arc<Listener>> = Vec::new();
     loop {
         let order = shared.order.lock().take();
@@ -103,6 +101,16 @@ async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
                 end_by_kill(shared, farewell);
                 return Ok(());
             }
+            Some(Order::HandOver(successor)) => {
+                jobs.shutdown().await;
+                if takeover::hand_over(shared, successor).await {
+                    return Ok(());
+                }
+                jobs = start_jobs(shared);
+                accepting.clear();
+                // Another order may have come meanwhile.
+                continue;
+            }
             #[expect(clippy::panic, reason = "it is what was ordered")]
             Some(Order::Panic) => panic!("ordered to, by a test"),
         }
@@ -117,6 +125,17 @@ async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
             },
         }
     }
+}
+
+/// Starts all that listeners are not needed for.
+fn start_jobs(shared: &Arc<Shared>) -> JoinSet<io::Result<()>> {
+    let mut jobs = JoinSet::new();
+    jobs.spawn(wake_owner(shared.clone()));
+    jobs.spawn(Held::watch(shared.clone()));
+    jobs.spawn(reports::report(shared.clone()));
+    jobs.spawn(takeover::await_successor(shared.clone()));
+    takeover::go_on(shared);
+    jobs
 }
 
 /// Waits until the server has had no owner for too long. Whoever changes that

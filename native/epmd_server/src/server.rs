@@ -1,6 +1,7 @@
 //! The server as its owner sees it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -12,10 +13,9 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use crate::duplicate::{self, Newcomer};
-use crate::estate::Estate;
-use crate::listen::{self, Bound, ListenError, SkippedAddress, reachable};
+use crate::listen::{self, ListenError, SkippedAddress, reachable};
 use crate::notices::Notice;
-use crate::platform::{self, Holder};
+use crate::platform::Holder;
 use crate::runtime;
 use crate::service_manager::ServiceManager;
 use crate::shared::{Order, Phase, Shared};
@@ -23,11 +23,11 @@ use crate::{Addresses, Config, CounterValues};
 
 /// A port mapper that serves until it is stopped or dropped.
 pub struct Server {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<Option<Runtime>>>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) thread: Mutex<Option<JoinHandle<Option<Runtime>>>>,
     /// Whether it listens on what it was handed. Held during a change, so that
     /// there is one at a time.
-    handed_over: Mutex<bool>,
+    pub(crate) handed_over: Mutex<bool>,
 }
 
 /// What the server tells of itself.
@@ -63,86 +63,6 @@ pub enum ReconfigureError {
 }
 
 impl Server {
-    /// Binds and serves. `wake_owner` is called from the server's thread when
-    /// there is something to [take](Server::take_notices) or the
-    /// [phase](Server::phase) has changed.
-    ///
-    /// # Errors
-    /// Any [`ListenError`]; nothing is bound then.
-    pub fn start(
-        config: Config,
-        wake_owner: Box<dyn Fn() + Send + Sync>,
-    ) -> Result<Self, ListenError> {
-        Self::start_with(config, Estate::default(), wake_owner)
-    }
-
-    /// The same on sockets that listen already, handed over by whoever started
-    /// this process. Port and addresses of the configuration say where to
-    /// listen after a [change](Server::reconfigure) of theirs. Until then the
-    /// sockets stay, whatever the exposure.
-    ///
-    /// # Errors
-    /// As [`Server::start`], and [`ListenError::NotListening`].
-    pub fn start_on(
-        config: Config,
-        sockets: Vec<TcpListener>,
-        wake_owner: Box<dyn Fn() + Send + Sync>,
-    ) -> Result<Self, ListenError> {
-        Self::start_with(config, Estate::of_listeners(sockets), wake_owner)
-    }
-
-    /// The same with all that another port mapper has left or handed over. Nodes
-    /// that have ended since are gone before anything is answered. Without
-    /// listening sockets it binds as [`Server::start`] does.
-    ///
-    /// # Errors
-    /// As [`Server::start_on`].
-    pub fn start_with(
-        config: Config,
-        mut estate: Estate,
-        wake_owner: Box<dyn Fn() + Send + Sync>,
-    ) -> Result<Self, ListenError> {
-        let sockets = std::mem::take(&mut estate.listeners);
-        let handed_over = !sockets.is_empty();
-        let bound = if handed_over {
-            listen::adopt(sockets)?
-        } else {
-            listen::bind(&config.bound_addresses(), config.port, &[])?
-        };
-        Self::start_bound(config, bound, handed_over, estate, wake_owner)
-    }
-
-    fn start_bound(
-        config: Config,
-        bound: Bound,
-        handed_over: bool,
-        mut estate: Estate,
-        wake_owner: Box<dyn Fn() + Send + Sync>,
-    ) -> Result<Self, ListenError> {
-        let raise_file_limit = config.raise_file_limit;
-        platform::name_process(config.process_name.as_str());
-        let shared = Shared::new(config, bound.listeners, wake_owner);
-        let shared = Arc::new(shared.map_err(ListenError::Thread)?);
-        for SkippedAddress { address, error } in bound.skipped {
-            shared.notices.push(Notice::AddressSkipped { address, error });
-        }
-        if raise_file_limit && let Err(error) = platform::raise_file_limit() {
-            shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
-        }
-        let runtime = runtime::build().map_err(ListenError::Thread)?;
-        let state_file = shared.config.read().state_file.clone();
-        if let Some(path) = state_file.path() {
-            estate.add_file(path, &shared.notices);
-        }
-        runtime.block_on(async { shared.take_in(estate) });
-        if let Some(path) = state_file.path() {
-            shared.open_state_file(path);
-        }
-        let thread = runtime::start(shared.clone(), runtime).map_err(ListenError::Thread)?;
-        let thread = Mutex::new(Some(thread));
-        Ok(Self { shared, thread, handed_over: Mutex::new(handed_over) })
-    }
-
     /// Whether the server serves.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -182,6 +102,14 @@ impl Server {
         {
             self.shared.open_store(manager, leftovers);
         }
+    }
+
+    /// Hands over to whoever [takes over](Server::take_over_from) at the other end
+    /// of this socket, one that keeps messages apart (`SOCK_SEQPACKET`), in this
+    /// process maybe. [`Notice::TakenOver`] or [`Notice::NotTakenOver`] tells what
+    /// came of it.
+    pub fn hand_over(&self, connection: OwnedFd) {
+        self.shared.takeover.offer_to(connection);
     }
 
     /// Tells that there is an owner again: it is woken if something waits.

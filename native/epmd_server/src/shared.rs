@@ -16,13 +16,13 @@ use tokio::sync::Notify;
 use crate::Config;
 use crate::counters::Counters;
 use crate::duplicate::{Waits, canonical};
-use crate::estate::{Estate, Place, Stored};
 use crate::keeping::Kept;
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
 use crate::platform::{self, Held, Holder, SocketTable, is_reserved, unreserve};
 use crate::reports::Reports;
 use crate::service_manager::ServiceManager;
+use crate::takeover::{Successor, Takeover};
 
 /// Whether the server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(crate) enum Order {
     Stop,
     /// A granted KILL: free the port, then send the reply.
     Kill(Farewell),
+    HandOver(Successor),
     /// Die as of a defect, for tests.
     Panic,
 }
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) kept: Kept,
     /// Whether what is kept is for the next process: this one is to be restarted.
     pub(crate) leaves: AtomicBool,
+    pub(crate) takeover: Takeover,
     pub(crate) order: Mutex<Option<Order>>,
     /// Tells the thread to look at its order, its listeners and its owner.
     pub(crate) changed: Notify,
@@ -105,6 +107,7 @@ impl Shared {
             reports: Reports::default(),
             kept: Kept::default(),
             leaves: AtomicBool::new(false),
+            takeover: Takeover::default(),
             order: Mutex::default(),
             changed: Notify::new(),
             phase: Mutex::new(Phase::Down),
@@ -173,15 +176,22 @@ impl Shared {
     /// Names a connection that was just accepted.
     pub(crate) fn connection(&self, descriptor: i32) -> ConnId {
         self.counters.accepted.add_one();
-        self.next_connection(descriptor)
+        self.number(descriptor)
     }
 
-    fn next_connection(&self, descriptor: i32) -> ConnId {
+    /// Names a connection anew.
+    pub(crate) fn number(&self, descriptor: i32) -> ConnId {
         ConnId::new(self.serial.fetch_add(1, Ordering::Relaxed), descriptor)
     }
 
     pub(crate) fn give_order(&self, order: Order) {
         *self.order.lock() = Some(order);
+        self.changed.notify_one();
+    }
+
+    /// Has the thread hand over, unless it is about to end.
+    pub(crate) fn order_to_hand_over(&self, successor: Successor) {
+        self.order.lock().get_or_insert(Order::HandOver(successor));
         self.changed.notify_one();
     }
 
@@ -206,50 +216,6 @@ impl Shared {
     pub(crate) fn refuse(&self, peer: SocketAddr, reason: Refusal, name: Option<Name>) {
         self.counters.refused(reason);
         self.notices.push(Notice::Refused { peer, reason, name });
-    }
-
-    /// Goes on with what another port mapper has left, in the runtime that is to
-    /// serve it. Nodes that have ended since are gone afterwards.
-    pub(crate) fn take_in(self: &Arc<Self>, estate: Estate) {
-        let before = estate.nodes.len() + estate.lost;
-        if before == 0 && estate.remembered.is_empty() {
-            return;
-        }
-        self.kept.go_on_after(estate.sequence);
-        let mut unanswered = Vec::new();
-        let mut registry = self.registry.write();
-        for (name, gone) in estate.remembered {
-            registry.remember(name, gone);
-        }
-        for (name, mut node, Stored { socket, place }) in estate.nodes {
-            let conn = self.next_connection(socket.as_raw_fd());
-            if let Place::Slot(slot) = place {
-                self.kept.store.adopt_connection(conn, slot);
-            }
-            node.owner = Owner::Connection(conn);
-            if !self.has_answered(&socket) {
-                unanswered.push(conn);
-            }
-            // Nothing else is there that could have the name.
-            if self.held.hold(self, conn, socket).is_ok() {
-                registry.restore(name, node);
-            }
-        }
-        drop(registry);
-        for conn in unanswered {
-            self.end_connection(conn, DownReason::Closed);
-        }
-        Held::end_those_that_have(self);
-        let nodes = self.registry.read().len();
-        self.notices.push(Notice::WentOn { nodes, gone: before - nodes });
-    }
-
-    /// Whether the registration of a connection was answered before the server that it
-    /// came to was killed. If not, nobody would: the node has to ask again.
-    fn has_answered(&self, socket: &TcpStream) -> bool {
-        let (local, peer) = (socket.local_addr(), socket.peer_addr());
-        let ends = local.ok().zip(peer.ok());
-        ends.is_none_or(|(local, peer)| self.sockets.has_sent(canonical(local), canonical(peer)))
     }
 
     /// Keeps the connection of a registration, unless its name was forced out
@@ -352,6 +318,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn new_registry(&self) -> Registry {
+        new_registry(&self.config.read())
+    }
+
     /// Lets go of every socket and name.
     pub(crate) fn close(&self) {
         if std::mem::replace(&mut *self.phase.lock(), Phase::Closed) == Phase::Closed {
@@ -366,7 +336,8 @@ impl Shared {
             // It has the port, too.
             self.reports.stopping();
         }
-        *self.registry.write() = new_registry(&self.config.read());
+        *self.registry.write() = self.new_registry();
+        self.takeover.close();
         // It may be the reply to another KILL.
         *self.order.lock() = None;
     }

@@ -167,6 +167,11 @@ impl Store {
             .try_for_each(|slot| manager.with_patience(|| remove(manager, &slots::name(slot))));
     }
 
+    /// Takes in that the manager has dropped everything.
+    pub(crate) fn forget(&self) {
+        *self.contents.lock() = Contents::default();
+    }
+
     /// Gives back a slot that nothing was put in.
     pub(crate) fn give_back(&self, slot: u32) {
         self.contents.lock().slots.give_back(slot);

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
 use super::{Holder, PortHolder};
 
@@ -41,6 +44,63 @@ impl SocketTable {
     pub(crate) fn has_sent(&self, _local: SocketAddr, _remote: SocketAddr) -> bool {
         true
     }
+}
+
+/// Another process. Without knowing whose it is nothing is handed over.
+#[derive(Debug)]
+pub(crate) struct OtherProcess;
+
+impl OtherProcess {
+    pub(crate) fn at_end_of(_socket: impl AsFd) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) const fn numbered(_pid: i32) -> Self {
+        Self
+    }
+
+    pub(crate) const fn pid(&self) -> i32 {
+        0
+    }
+
+    pub(crate) const fn is_trusted(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn ends_within(&self, _time: Duration) -> bool {
+        false
+    }
+}
+
+pub(crate) const MAX_DESCRIPTORS: usize = 1;
+
+pub(crate) fn listen_at(_path: &Path) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn connect_to(_path: &Path) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn accept_from(_listener: &OwnedFd) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn send(
+    _socket: impl AsFd,
+    _time: Duration,
+    _bytes: &[u8],
+    _descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn receive(
+    _socket: impl AsFd,
+    _time: Duration,
+    _bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(crate) fn holder_of(_socket: TcpSocket) -> Holder {

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsocknam
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::connection::{self, Received};
+use crate::connection::{self, Progress, Received};
 use crate::listen::Listener;
 use crate::platform::{is_reserved, unreserve};
 use crate::session::{Answer, admit, ended_early, respond};
@@ -109,7 +109,7 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
         if let Served::Early(socket) =
             catch_panic(shared, peer, || serve(shared, socket, peer, buffers))
         {
-            connection::go_on(shared, socket.into(), peer, Received::default());
+            connection::go_on(shared, socket.into(), peer, Progress::default());
         }
     }
     buffers.early = early;
@@ -166,7 +166,7 @@ fn catch_panic(shared: &Shared, peer: Peer, serve: impl FnOnce() -> Served) -> S
 fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> Served {
     let rules = shared.rules();
     if rules.delays_replies {
-        connection::go_on(shared, socket.into(), peer, Received::default());
+        connection::go_on(shared, socket.into(), peer, Progress::default());
         return Served::Stays;
     }
     let Buffers { request, reply, .. } = buffers;
@@ -191,8 +191,8 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     let body = match framer.push(received) {
         Ok(Some(body)) => body,
         Ok(None) => {
-            let received = Received { framer, bytes: received.to_vec() };
-            connection::go_on(shared, socket.into(), peer, received);
+            let progress = Progress::received(received.to_vec());
+            connection::go_on(shared, socket.into(), peer, progress);
             return Served::Stays;
         }
         Err(refusal) => {
@@ -205,8 +205,9 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     let next = match respond(shared, rules, body, peer, connected_to, None, reply) {
         Answer::Ready(next) => next,
         Answer::Pending(pending) => {
+            let received = Received { framer, bytes: received.to_vec() };
             let reply = std::mem::take(reply);
-            connection::wait(shared, socket.into(), peer, body.to_vec(), pending, reply);
+            connection::wait(shared, socket.into(), peer, received, pending, reply);
             return Served::Stays;
         }
     };
@@ -245,7 +246,7 @@ fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], h
         }
         Ok(count) if !hold => {
             let rest = reply.get(count..).unwrap_or_default().to_vec();
-            connection::finish(shared, socket.into(), peer, rest);
+            connection::go_on(shared, socket.into(), peer, Progress::unsent(rest));
             return true;
         }
         // A registration whose reply did not get through is none. Only what
@@ -344,6 +345,16 @@ impl Held {
 
     pub(crate) fn len(&self) -> usize {
         self.sockets.lock().len()
+    }
+
+    /// Lends the sockets: what is called may ask for each. None comes or goes
+    /// meanwhile.
+    pub(crate) fn lend<T>(
+        &self,
+        to: impl for<'s> FnOnce(&dyn Fn(ConnId) -> Option<BorrowedFd<'s>>) -> T,
+    ) -> T {
+        let sockets = self.sockets.lock();
+        to(&|conn| sockets.get(&conn).map(AsFd::as_fd))
     }
 
     pub(crate) fn clear(&self) {

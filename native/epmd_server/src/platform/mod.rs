@@ -30,11 +30,16 @@ mod sock_diag;
 #[cfg(target_os = "linux")]
 mod sockets;
 #[cfg(target_os = "linux")]
+mod unix_sockets;
+#[cfg(target_os = "linux")]
 pub use port_holder::port_holder;
 #[cfg(target_os = "linux")]
 pub(crate) use {
     processes::{holder_of, this_process},
     sockets::SocketTable,
+    unix_sockets::{
+        MAX_DESCRIPTORS, OtherProcess, accept_from, connect_to, listen_at, receive, send,
+    },
 };
 
 #[cfg(not(target_os = "linux"))]
@@ -42,7 +47,10 @@ mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::port_holder;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use elsewhere::{SocketTable, holder_of, memory_file, this_process};
+pub(crate) use elsewhere::{
+    MAX_DESCRIPTORS, OtherProcess, SocketTable, accept_from, connect_to, holder_of, listen_at,
+    memory_file, receive, send, this_process,
+};
 
 /// A process that has a socket: the one that listens on a port, say.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use crate::connection::{self, Received};
+use crate::connection::{self, Progress};
 use crate::listen::Listener;
 use crate::platform::{is_reserved, unreserve};
 use crate::shared::{Peer, Shared};
@@ -79,7 +79,7 @@ async fn serve(shared: &Arc<Shared>, accepted: Accepted) {
             let descriptor = socket.as_raw_fd();
             let peer = Peer::new(shared.connection(descriptor), address);
             shared.tell_connected(shared.rules(), peer);
-            connection::go_on(shared, socket.into(), peer, Received::default());
+            connection::go_on(shared, socket.into(), peer, Progress::default());
             if is_reserved(descriptor) {
                 shared.out_of_descriptors().await;
             }
@@ -166,6 +166,16 @@ impl Held {
 
     pub(crate) fn len(&self) -> usize {
         self.connections.lock().len()
+    }
+
+    /// Lends the sockets: what is called may ask for each. None comes or goes
+    /// meanwhile.
+    pub(crate) fn lend<T>(
+        &self,
+        to: impl for<'s> FnOnce(&dyn Fn(ConnId) -> Option<BorrowedFd<'s>>) -> T,
+    ) -> T {
+        let connections = self.connections.lock();
+        to(&|conn| connections.get(&conn).map(|(stream, _)| stream.as_fd()))
     }
 
     pub(crate) fn clear(&self) {

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, TcpListener};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use epmd_core::{Name, Registration};
 use epmd_server::{
     Addresses, Config, CounterValues, Estate, ListenError, Notice, PacketTimeout, Server,
+    TakeoverError, TakeoverSocket,
 };
 
 use super::wait_until;
@@ -38,15 +40,31 @@ impl Served {
         Self::started(|wake| Server::start_with(config, estate, wake))
     }
 
+    /// Takes over as the configuration says, if it can.
+    pub fn taking_over(config: Config) -> Result<Self, TakeoverError> {
+        Self::try_start(|wake| Server::take_over(config, wake))
+    }
+
+    /// Takes over from whoever is at the other end of a socket, if it can.
+    pub fn taking_over_from(config: Config, socket: OwnedFd) -> Result<Self, TakeoverError> {
+        Self::try_start(|wake| Server::take_over_from(config, socket, wake))
+    }
+
     fn started(
         start: impl FnOnce(Box<dyn Fn() + Send + Sync>) -> Result<Server, ListenError>,
     ) -> Self {
+        Self::try_start(start).unwrap()
+    }
+
+    fn try_start<E>(
+        start: impl FnOnce(Box<dyn Fn() + Send + Sync>) -> Result<Server, E>,
+    ) -> Result<Self, E> {
         let wakes = Arc::new(AtomicUsize::new(0));
         let woken = wakes.clone();
         let wake = Box::new(move || {
             woken.fetch_add(1, Ordering::SeqCst);
         });
-        Self { server: start(wake).unwrap(), wakes }
+        Ok(Self { server: start(wake)?, wakes })
     }
 
     pub fn port(&self) -> u16 {
@@ -94,6 +112,11 @@ impl Served {
 
     /// Registers a name of the VM's own, like nodes of today.
     pub fn register_own(&self, name: &str) {
+        self.register_own_and_tell(name);
+    }
+
+    /// The same; its creation.
+    pub fn register_own_and_tell(&self, name: &str) -> u32 {
         let registration = Registration {
             port: 4711,
             node_type: 77,
@@ -102,7 +125,7 @@ impl Served {
             lowest_version: 5,
             extra: Box::default(),
         };
-        self.register(Name::new(name.as_bytes()).unwrap(), registration).unwrap();
+        self.register(Name::new(name.as_bytes()).unwrap(), registration).unwrap()
     }
 }
 
@@ -120,9 +143,14 @@ impl Drop for Served {
     }
 }
 
-/// Any port of the loopback addresses, and the defaults.
+/// Any port of the loopback addresses, nowhere for a successor, and the defaults.
 pub fn local() -> Config {
-    Config { port: 0, addresses: list(&["127.0.0.1"]), ..Config::default() }
+    Config {
+        port: 0,
+        addresses: list(&["127.0.0.1"]),
+        takeover_socket: TakeoverSocket::None,
+        ..Config::default()
+    }
 }
 
 pub fn list(ips: &[&str]) -> Addresses {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use epmd_server::{Addresses, Config, Server};
+use epmd_server::{Addresses, Config, Server, TakeoverSocket};
 use oracle::Oracle;
 
 pub mod creation;
@@ -50,7 +50,7 @@ pub fn ours_with(config: Config) -> Ours {
         return Ours { addr: program.addr, served: Served::By(program) };
     }
     let addresses = Addresses::List(vec![Ipv4Addr::LOCALHOST.into()]);
-    let config = Config { port: 0, addresses, ..config };
+    let config = Config { port: 0, addresses, takeover_socket: TakeoverSocket::None, ..config };
     let server = Server::start(config, Box::new(|| ())).expect("a free port");
     let addresses = server.info().addresses;
     let addr = addresses.into_iter().find(SocketAddr::is_ipv4).expect("an IPv4 loopback");

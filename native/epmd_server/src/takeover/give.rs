@@ -1,0 +1,265 @@
+//! The side that hands over.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::RwLockUpgradableReadGuard;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{sleep, timeout};
+
+use super::Takeover;
+use super::protocol::{Channel, Connection, Contents, Hello, Message, Refusal, VERSION};
+use crate::connection::{self, Decided, Unfinished};
+use crate::estate;
+use crate::notices::Notice;
+use crate::platform::{self, OtherProcess};
+use crate::service_manager::ServiceManager;
+use crate::shared::{Peer, Shared};
+
+/// How long a successor may take to say hello. Nothing waits for it meanwhile.
+const GREETING: Duration = Duration::from_secs(1);
+
+/// How long a server may be without anybody who serves.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// How long connections may take until they are put aside. They wait for nothing
+/// by then.
+const PUT_ASIDE: Duration = Duration::from_millis(500);
+
+/// How long a successor that comes too late may take to say hello.
+const LATE_GREETING: Duration = Duration::from_millis(100);
+
+/// How long it takes to try again what failed for want of a descriptor, say.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Whoever wants to take over, and may.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    channel: Channel,
+    pid: i32,
+}
+
+/// Waits for a successor, and orders the thread to hand over.
+pub(crate) async fn await_successor(shared: Arc<Shared>) -> io::Result<()> {
+    // A descriptor of its own, as for a listener.
+    let listener = shared.takeover.socket.lock().as_ref().map(|it| it.listener.try_clone());
+    let listener = listener.transpose()?.map(watch).transpose()?;
+    loop {
+        let connection = tokio::select! {
+            connection = accept(listener.as_ref()) => connection,
+            () = shared.takeover.offer.notified() => shared.takeover.offered.lock().take(),
+        };
+        let Some(connection) = connection else { continue };
+        // Who does not speak the protocol is nobody.
+        if let Ok(successor) = greet(&shared, connection).await {
+            shared.order_to_hand_over(successor);
+            // The thread ends this job first.
+            return pending().await;
+        }
+    }
+}
+
+#[expect(deprecated, reason = "an OwnedFd keeps what the unsafe form makes its caller promise")]
+fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
+
+async fn accept(listener: Option<&AsyncFd<OwnedFd>>) -> Option<OwnedFd> {
+    let Some(listener) = listener else { return pending().await };
+    let accepted = listener.async_io(Interest::READABLE, platform::accept_from).await;
+    if accepted.is_err() {
+        sleep(RETRY).await;
+    }
+    accepted.ok()
+}
+
+async fn greet(shared: &Shared, connection: OwnedFd) -> io::Result<Successor> {
+    let connection = watch(connection)?;
+    let heard = timeout(GREETING, connection.readable()).await;
+    drop(heard??);
+    let channel = Channel::new(connection.into_inner(), GREETING);
+    let (process, hello) = hear_hello(&channel)?;
+    if let Some(refusal) = reason_to_refuse(shared, &process, &hello) {
+        channel.say(&Message::Refused(refusal))?;
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let keeper = shared.reports.manager().is_some_and(ServiceManager::is_keeper);
+    let keeper = keeper.then(|| std::os::unix::process::parent_id().cast_signed());
+    channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper }))?;
+    Ok(Successor { channel, pid: process.pid() })
+}
+
+fn hear_hello(channel: &Channel) -> io::Result<(OtherProcess, Hello)> {
+    match channel.hear()? {
+        Message::Hello(hello) => Ok((channel.other_process()?, hello)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn reason_to_refuse(shared: &Shared, process: &OtherProcess, hello: &Hello) -> Option<Refusal> {
+    if !process.is_trusted() {
+        return Some(Refusal::NotPermitted);
+    }
+    if hello.portmapper_takeover < VERSION {
+        return Some(Refusal::Version);
+    }
+    let manager = shared.reports.manager();
+    manager.is_some_and(|manager| !manager.is_keeper()).then_some(Refusal::ServiceManager)
+}
+
+/// Hands over; whether that was done. If not, everything is as before but for
+/// connections to [go on](go_on) with. The jobs of the thread have to have ended.
+pub(crate) async fn hand_over(shared: &Arc<Shared>, successor: Successor) -> bool {
+    let Successor { mut channel, pid } = successor;
+    channel.allow(PAUSE);
+    let given = match put_all_aside(shared).await {
+        Ok(()) => give(shared, &channel),
+        Err(error) => Err(error),
+    };
+    match given {
+        Ok(()) => {
+            // First of all, so that the owner does not take the end for a defect.
+            shared.notices.push(Notice::TakenOver { pid });
+            refuse_others(&shared.takeover);
+            // What is kept, and what is not closed for good, is the successor's.
+            shared.leaves.store(true, Ordering::Relaxed);
+            shared.close();
+            true
+        }
+        Err(error) => {
+            let reason = reason(&channel, error);
+            // It may be gone.
+            let _ = channel.say(&Message::Failed { reason: reason.clone() });
+            shared.keep_again();
+            shared.notices.push(Notice::NotTakenOver { pid, reason });
+            false
+        }
+    }
+}
+
+/// What a successor that gave up has to say of it, else what the system says.
+fn reason(channel: &Channel, error: io::Error) -> String {
+    let told = match error.kind() {
+        // What came before the end may be unread; the error is told first.
+        io::ErrorKind::UnexpectedEof => channel.hear().or_else(|_| channel.hear()).ok(),
+        _ => None,
+    };
+    match told {
+        Some(Message::Failed { reason }) => reason,
+        _ => error.to_string(),
+    }
+}
+
+/// Has every connection that waits end its task.
+async fn put_all_aside(shared: &Shared) -> io::Result<()> {
+    let takeover = &shared.takeover;
+    takeover.begun.store(true, Ordering::Relaxed);
+    takeover.begin.notify_waiters();
+    let all = async {
+        while shared.waiting.load(Ordering::Relaxed) > 0 {
+            takeover.less.notified().await;
+        }
+    };
+    timeout(PUT_ASIDE, all).await?;
+    // One of them may have been granted a KILL.
+    if shared.order.lock().is_some() {
+        return Err(io::Error::other("it is about to end"));
+    }
+    Ok(())
+}
+
+/// Goes on with the connections that were put aside, if any were.
+pub(crate) fn go_on(shared: &Arc<Shared>) {
+    let takeover = &shared.takeover;
+    takeover.begun.store(false, Ordering::Relaxed);
+    for Unfinished { stream, peer, progress } in std::mem::take(&mut *takeover.aside.lock()) {
+        let peer = Peer { conn: shared.number(stream.as_raw_fd()), address: peer };
+        connection::go_on(shared, stream, peer, progress);
+    }
+}
+
+/// Gives the successor all there is, and lets go of it once it serves.
+fn give(shared: &Shared, channel: &Channel) -> io::Result<()> {
+    // Names are looked up all the while, but none comes or goes.
+    let registry = shared.registry.upgradable_read();
+    let listeners = shared.listeners.lock();
+    let aside = shared.takeover.aside.lock();
+    shared.held.lend(|socket_of| {
+        let mut descriptors: Vec<_> = listeners.iter().map(|one| one.socket.as_fd()).collect();
+        let records = estate::snapshot(&registry, 0, |conn| {
+            let slot = u32::try_from(descriptors.len()).ok()?;
+            descriptors.push(socket_of(conn)?);
+            Some(slot)
+        });
+        descriptors.extend(aside.iter().map(|one| one.stream.as_fd()));
+        send_all(channel, listeners.len(), &records, &aside, &descriptors)
+    })?;
+    match channel.hear()? {
+        Message::Ready => {}
+        Message::Failed { reason } => return Err(io::Error::other(reason)),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    }
+    shared.reports.stopping();
+    channel.say(&Message::Done)?;
+    match channel.hear() {
+        // One that is just slow has everything.
+        Ok(Message::Serving) => {}
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+        Ok(Message::Failed { reason }) => return Err(io::Error::other(reason)),
+        Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => return Err(error),
+    }
+    drop((listeners, aside));
+    // From here on no name is left to be dropped, which would close its connection
+    // for the successor, too.
+    *RwLockUpgradableReadGuard::upgrade(registry) = shared.new_registry();
+    Ok(())
+}
+
+fn send_all(
+    channel: &Channel,
+    listeners: usize,
+    records: &[u8],
+    aside: &[Unfinished],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let data: Vec<&[u8]> = aside.iter().map(data).collect();
+    let connections = aside.iter().zip(&data).map(|(one, data)| Connection {
+        peer: one.peer,
+        is_answered: one.progress.decided.is_some(),
+        data: data.len(),
+    });
+    let connections = serde_json::to_vec(&connections.collect::<Vec<_>>())?;
+    let data = data.concat();
+    channel.say(&Message::Contents(Contents {
+        records: records.len(),
+        connections: connections.len(),
+        data: data.len(),
+        listeners,
+        descriptors: descriptors.len(),
+    }))?;
+    channel.send_bytes(&[records, &connections, &data].concat())?;
+    channel.send_descriptors(descriptors)
+}
+
+/// What a connection has received, or is to be sent.
+fn data(one: &Unfinished) -> &[u8] {
+    let progress = &one.progress;
+    progress.decided.as_ref().map_or(&progress.received.bytes, Decided::rest)
+}
+
+/// Tells those that wait to take over that they are too late.
+fn refuse_others(takeover: &Takeover) {
+    let socket = takeover.socket.lock();
+    let Some(socket) = &*socket else { return };
+    while let Ok(connection) = platform::accept_from(&socket.listener) {
+        let channel = Channel::new(connection, LATE_GREETING);
+        // It may be gone.
+        let _ = channel.hear().and_then(|_| channel.say(&Message::Refused(Refusal::TakenOver)));
+    }
+}

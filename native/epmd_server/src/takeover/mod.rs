@@ -1,0 +1,78 @@
+//! Handing everything over to a successor, in another process or in this one,
+//! while nodes and clients notice nothing but a reply that comes later.
+//!
+//! The server's thread stops accepting, which leaves who comes to the backlog of
+//! the listening sockets, and puts aside the connections that wait. Then it sends
+//! all it has over a Unix socket, and closes its own copies once the successor
+//! serves. Until then it has closed nothing, and goes on if anything fails.
+
+mod give;
+mod path;
+mod protocol;
+mod socket;
+mod take;
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use self::socket::Socket;
+use crate::connection::Unfinished;
+
+pub(crate) use give::{Successor, await_successor, go_on, hand_over};
+pub use path::TakeoverSocket;
+pub use protocol::Refusal;
+pub(crate) use socket::{connect, open};
+pub use take::TakeoverError;
+pub(crate) use take::{HandedOver, Predecessor, take_in};
+
+/// What a server has for its successor.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover {
+    /// Where a successor connects.
+    socket: Mutex<Option<Socket>>,
+    /// A connection to a successor that came another way.
+    offered: Mutex<Option<OwnedFd>>,
+    offer: Notify,
+    /// Whether connections that wait are to be put aside.
+    begun: AtomicBool,
+    begin: Notify,
+    /// Tells that a connection waits no longer.
+    less: Notify,
+    aside: Mutex<Vec<Unfinished>>,
+}
+
+impl Takeover {
+    /// Hands over to whoever is at the other end.
+    pub(crate) fn offer_to(&self, connection: OwnedFd) {
+        *self.offered.lock() = Some(connection);
+        self.offer.notify_one();
+    }
+
+    /// Waits until connections that wait are to be put aside.
+    pub(crate) async fn begins(&self) {
+        // In this order, so that it is not missed.
+        let begin = self.begin.notified();
+        if !self.begun.load(Ordering::Relaxed) {
+            begin.await;
+        }
+    }
+
+    pub(crate) fn put_aside(&self, connection: Unfinished) {
+        self.aside.lock().push(connection);
+    }
+
+    pub(crate) fn one_less_waits(&self) {
+        if self.begun.load(Ordering::Relaxed) {
+            self.less.notify_one();
+        }
+    }
+
+    /// Nobody can take over any more.
+    pub(crate) fn close(&self) {
+        *self.socket.lock() = None;
+        self.aside.lock().clear();
+    }
+}

@@ -1,0 +1,200 @@
+//! What both sides of a takeover say, over a socket that keeps messages apart.
+//!
+//! ```text
+//! successor                      the one that hands over
+//! hello                     -->
+//!                           <--  hello, or refused
+//!                           <--  contents: how much of everything follows
+//!                           <--  the bytes, in pieces
+//!                           <--  the descriptors, many a message
+//! ready, or failed          -->
+//!                           <--  done: all is the successor's
+//! serving, or failed        -->
+//! ```
+//!
+//! Until it is told that the successor serves, the one that hands over has closed
+//! nothing: whatever goes wrong, it goes on. The bytes are the records of the
+//! estate, a list of the connections that wait, and what these have received or
+//! are to be sent.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::platform::{self, OtherProcess};
+
+/// The version of this protocol. The successor's may be newer.
+pub(crate) const VERSION: u32 = 1;
+
+/// How much one message holds at the most.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// What is said between the bytes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Message {
+    Hello(Hello),
+    Refused(Refusal),
+    Contents(Contents),
+    Ready,
+    Done,
+    Serving,
+    Failed { reason: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) portmapper_takeover: u32,
+    /// The process that keeps the sockets too, and has them served when this one is
+    /// killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keeper: Option<i32>,
+}
+
+/// Why a port mapper does not hand over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The successor is of another user.
+    NotPermitted,
+    /// The successor speaks an older version of the protocol only.
+    Version,
+    /// It reports to a service manager, which keeps all while the service is
+    /// restarted.
+    ServiceManager,
+    /// Another one has taken over.
+    TakenOver,
+    /// It is about to end.
+    Ending,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Contents {
+    /// Bytes of the records.
+    pub(crate) records: usize,
+    /// Bytes of the list of connections that wait.
+    pub(crate) connections: usize,
+    /// Bytes of what they have received or are to be sent.
+    pub(crate) data: usize,
+    /// Sockets that listen: the first of the descriptors.
+    pub(crate) listeners: usize,
+    /// All descriptors. Those of nodes are where the records say; those of
+    /// connections that wait are the last.
+    pub(crate) descriptors: usize,
+}
+
+impl Contents {
+    pub(crate) const fn bytes(&self) -> usize {
+        self.records + self.connections + self.data
+    }
+}
+
+/// A connection that waits.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Connection {
+    pub(crate) peer: SocketAddr,
+    /// Whether its data is what is left of its reply, not what came of its request.
+    pub(crate) is_answered: bool,
+    /// Bytes of its data.
+    pub(crate) data: usize,
+}
+
+/// One side of the conversation. Each message has to be there in time.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    deadline: Instant,
+}
+
+impl Channel {
+    pub(crate) fn new(socket: OwnedFd, time: Duration) -> Self {
+        Self { socket, deadline: Instant::now() + time }
+    }
+
+    /// Gives all that follows so much time.
+    pub(crate) fn allow(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
+    }
+
+    /// Whoever has the other end.
+    pub(crate) fn other_process(&self) -> io::Result<OtherProcess> {
+        OtherProcess::at_end_of(&self.socket)
+    }
+
+    fn time_left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+
+    pub(crate) fn say(&self, message: &Message) -> io::Result<()> {
+        self.send(&serde_json::to_vec(message)?, &[])
+    }
+
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(MAX_MESSAGE / 2).try_for_each(|piece| self.send(piece, &[]))
+    }
+
+    pub(crate) fn send_descriptors(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        descriptors.chunks(platform::MAX_DESCRIPTORS).try_for_each(|some| self.send(b"\n", some))
+    }
+
+    fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        platform::send(&self.socket, self.time_left()?, bytes, descriptors).map_err(in_time)
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the other side has closed.
+    pub(crate) fn hear(&self) -> io::Result<Message> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (bytes, _) = self.receive(&mut buffer)?;
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    pub(crate) fn receive_bytes(&self, count: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend_from_slice(self.receive(&mut buffer)?.0);
+        }
+        Ok(all)
+    }
+
+    /// Appends so many descriptors to those that have come.
+    pub(crate) fn receive_descriptors(
+        &self,
+        count: usize,
+        all: &mut Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        while all.len() < count {
+            let (_, some) = self.receive(&mut [0; 1])?;
+            all.extend(some.into_iter().map(platform::unreserve));
+        }
+        Ok(())
+    }
+
+    fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<(&'b [u8], Vec<OwnedFd>)> {
+        let received = platform::receive(&self.socket, self.time_left()?, buffer);
+        let (count, descriptors) = received.map_err(in_time)?;
+        match buffer.get(..count) {
+            Some(bytes) if count > 0 => Ok((bytes, descriptors)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// A socket calls it otherwise when a time-out of its own has passed.
+fn in_time(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        // So does one whose other end closed with something unread.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            io::ErrorKind::UnexpectedEof.into()
+        }
+        _ => error,
+    }
+}
