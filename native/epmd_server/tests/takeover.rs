@@ -357,7 +357,9 @@ fn take_from(
     let (ours, theirs) = pair();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let far = Client::connect_to(listener.local_addr().unwrap());
-    let near = Client::from(listener.accept().unwrap().0);
+    let (near, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let near = Client::from(near);
     let giver = std::thread::spawn(move || {
         let side = Side::from(ours);
         words(&side, &listener, &near);
