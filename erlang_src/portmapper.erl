@@ -77,6 +77,7 @@
 %% processes of other users cannot be looked into, unless by root.
 
 -type info() :: #{
+    version := binary(),
     addresses := [peer()],
     exposure := exposure(),
     uptime := non_neg_integer(),
@@ -84,9 +85,10 @@
     open_connections := non_neg_integer(),
     counters := #{refused := #{atom() => non_neg_integer()}, atom() => term()}
 }.
-%% Addresses and port as bound, what remote peers may ask for, milliseconds since
-%% the start, registered nodes, open connections (registrations, and those that
-%% wait), and what was counted since the start: `accepted' connections,
+%% The version of the library that serves, addresses and port as bound, what remote
+%% peers may ask for, milliseconds since the start, registered nodes, open
+%% connections (registrations, and those that wait), and what was counted since the
+%% start, or since another version of the library was loaded: `accepted' connections,
 %% `answered' and `unanswered' requests, `registered' and `unregistered' nodes,
 %% of those the `evicted' ones (see `evict_stale' in {@link config()}), those `not_kept' (the
 %% service manager had no room for another descriptor),
@@ -179,12 +181,12 @@ names() ->
 %% '''
 -spec names(Glob :: name()) -> [{Name :: binary(), inet:port_number()}].
 names(Glob) ->
-    portmapper_nif:names(portmapper_server:own_server(), to_binary(Glob)).
+    portmapper_nif:names(portmapper_server:server(), to_binary(Glob)).
 
 %% @equiv lookup(Name, #{holder => true})
 -spec lookup(name()) -> {ok, node_info()} | {error, not_found}.
 lookup(Name) ->
-    portmapper_nif:lookup_with_holder(portmapper_server:own_server(), to_binary(Name)).
+    portmapper_nif:lookup_with_holder(portmapper_server:server(), to_binary(Name)).
 
 %% @doc The node of this name. To find its holder takes a while, some milliseconds
 %% on a busy host: every descriptor of every process may have to be looked at.
@@ -253,7 +255,7 @@ register(Name, Port, Options) ->
         [] ->
             #{type := Type, protocol := Protocol, extra := Extra} = All,
             #{highest_version := Highest, lowest_version := Lowest} = All,
-            Server = portmapper_server:own_server(),
+            Server = portmapper_server:server(),
             Binary = to_binary(Name),
             portmapper_nif:register(
                 Server, Binary, Port, Type, Protocol, Highest, Lowest, Extra

@@ -9,7 +9,6 @@
     load/0,
     start/3,
     attach/1,
-    reference/1,
     phase/1,
     resume/1,
     trim_memory/0,
@@ -32,9 +31,12 @@
     server/0, phase/0, config/0, variable/0, config_error/0, listen_error/0, notice/0
 ]).
 
--opaque server() :: reference().
--type phase() :: running | down | closed.
-%% `down': the server's thread has died, every socket is still there.
+-opaque server() :: pos_integer().
+%% The server of this VM: there is one at the most. Most calls fail with
+%% `{not_running, portmapper}' if there is none.
+-type phase() :: running | down | closed | none.
+%% `down': the server's thread has died, every socket is still there. `none': there
+%% is no server.
 -type config() :: #{atom() => term()}.
 %% As {@link portmapper:config()}, with addresses as binaries.
 -type variable() :: {Name :: binary(), Value :: binary()}.
@@ -84,7 +86,18 @@ load() ->
     case erlang:load_nif(filename:join(priv_dir(), ?MODULE_STRING), 0) of
         ok -> ok;
         {error, {reload, _}} -> ok;
+        %% This code has a successor.
+        {error, {old_code, _}} -> ok;
         {error, _} = Error -> Error
+    end.
+
+%% A call that came before the library: this module was loaded anew, which the
+%% server outlives.
+-spec loaded(Function :: atom(), [term()]) -> term().
+loaded(Function, Arguments) ->
+    case load() of
+        ok -> apply(?MODULE, Function, Arguments);
+        {error, Reason} -> erlang:nif_error({cannot_load_library, Reason})
     end.
 
 -spec priv_dir() -> file:filename().
@@ -105,81 +118,74 @@ priv_dir() ->
 %% woken, a watchdog hears of it.
 -spec start(config(), Descriptors :: [non_neg_integer()], [variable()]) ->
     {ok, server()} | {error, config_error() | listen_error()}.
-start(_Config, _Descriptors, _Variables) ->
-    erlang:nif_error(nif_not_loaded).
+start(Config, Descriptors, Variables) ->
+    loaded(?FUNCTION_NAME, [Config, Descriptors, Variables]).
 
-%% @doc Makes the caller the owner. When the owner ends and no other attaches
-%% within 5 seconds, the server closes.
+%% @doc Makes the caller the owner, unless it is. When the owner ends and no other
+%% attaches within 5 seconds, the server closes.
 -spec attach(server()) -> phase().
-attach(_Server) ->
-    erlang:nif_error(nif_not_loaded).
-
-%% @doc The server as a term on the caller's own heap. One from a persistent term
-%% is not safe in a call to a dirty scheduler: if the persistent term is erased
-%% before the call gets its turn, OTP 25 frees what the call is about.
--spec reference(server()) -> server().
-reference(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+attach(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc Whether the server serves.
 -spec phase(server()) -> phase().
-phase(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+phase(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc Replaces the thread of a server that is down, on the same sockets.
 %% Still `down' if there is no thread to be had.
 -spec resume(server()) -> phase().
-resume(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+resume(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc Gives memory that the C library keeps for later back to the system.
 -spec trim_memory() -> ok.
 trim_memory() ->
-    erlang:nif_error(nif_not_loaded).
+    loaded(?FUNCTION_NAME, []).
 
 %% @doc Closes every socket, and waits for that.
 -spec stop(server()) -> ok.
-stop(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+stop(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc The same before this VM is started anew: the connections of nodes that a
 %% service manager keeps stay open, for the next one.
 -spec leave(server()) -> ok.
-leave(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+leave(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc Has the server's thread panic, for tests of what comes after.
 -spec panic_thread(server()) -> ok.
-panic_thread(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+panic_thread(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc The oldest notices, at most `Limit', and how many were missed since the
 %% last call. The owner is woken again once it got fewer than `Limit'.
 -spec take_notices(server(), Limit :: pos_integer()) ->
     {[notice()], Missed :: non_neg_integer()}.
-take_notices(_Server, _Limit) ->
-    erlang:nif_error(nif_not_loaded).
+take_notices(Server, Limit) ->
+    loaded(?FUNCTION_NAME, [Server, Limit]).
 
 %% @doc See {@link portmapper:lookup/2}: without the holder.
 -spec lookup(server(), binary()) -> {ok, portmapper:node_info()} | {error, not_found}.
-lookup(_Server, _Name) ->
-    erlang:nif_error(nif_not_loaded).
+lookup(Server, Name) ->
+    loaded(?FUNCTION_NAME, [Server, Name]).
 
 %% @doc See {@link portmapper:lookup/1}.
 -spec lookup_with_holder(server(), binary()) ->
     {ok, portmapper:node_info()} | {error, not_found}.
-lookup_with_holder(_Server, _Name) ->
-    erlang:nif_error(nif_not_loaded).
+lookup_with_holder(Server, Name) ->
+    loaded(?FUNCTION_NAME, [Server, Name]).
 
 %% @doc See {@link portmapper:names/1}.
 -spec names(server(), Glob :: binary()) -> [{binary(), inet:port_number()}].
-names(_Server, _Glob) ->
-    erlang:nif_error(nif_not_loaded).
+names(Server, Glob) ->
+    loaded(?FUNCTION_NAME, [Server, Glob]).
 
 %% @doc See {@link portmapper:count/0}.
 -spec count(server()) -> non_neg_integer().
-count(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+count(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc See {@link portmapper:register/3}.
 -spec register(
@@ -192,33 +198,33 @@ count(_Server) ->
     LowestVersion :: 0..65535,
     Extra :: binary()
 ) -> {ok, portmapper:creation()} | {error, atom()}.
-register(_Server, _Name, _Port, _Type, _Protocol, _Highest, _Lowest, _Extra) ->
-    erlang:nif_error(nif_not_loaded).
+register(Server, Name, Port, Type, Protocol, Highest, Lowest, Extra) ->
+    loaded(?FUNCTION_NAME, [Server, Name, Port, Type, Protocol, Highest, Lowest, Extra]).
 
 %% @doc Whether the VM had registered the name.
 -spec unregister(server(), binary()) -> boolean().
-unregister(_Server, _Name) ->
-    erlang:nif_error(nif_not_loaded).
+unregister(Server, Name) ->
+    loaded(?FUNCTION_NAME, [Server, Name]).
 
 %% @doc Whether the name was registered.
 -spec drop_name(server(), binary()) -> boolean().
-drop_name(_Server, _Name) ->
-    erlang:nif_error(nif_not_loaded).
+drop_name(Server, Name) ->
+    loaded(?FUNCTION_NAME, [Server, Name]).
 
 %% @doc See {@link portmapper:info/0}.
 -spec info(server()) -> portmapper:info().
-info(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+info(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc The configuration in force.
 -spec config(server()) -> config().
-config(_Server) ->
-    erlang:nif_error(nif_not_loaded).
+config(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
 
 %% @doc Takes over a whole configuration. Nothing has changed after an error.
 -spec reconfigure(server(), config()) ->
     {ok, {}}
     | {error,
         config_error() | listen_error() | {needs_restart, #{key := atom()}} | closed}.
-reconfigure(_Server, _Config) ->
-    erlang:nif_error(nif_not_loaded).
+reconfigure(Server, Config) ->
+    loaded(?FUNCTION_NAME, [Server, Config]).

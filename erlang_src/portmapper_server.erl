@@ -1,13 +1,13 @@
 %% @doc Owns the life of the Rust server and its configuration.
 %%
-%% The server is a value that outlives this process: it is kept as a persistent
-%% term, and a restarted process takes hold of it again. Look-ups and listings
-%% read that term and do not pass through here.
+%% The server is a value that outlives this process, and the code of its library: a
+%% persistent term tells that it is there, and a restarted process takes hold of it
+%% again. Look-ups and listings read that term and do not pass through here.
 -module(portmapper_server).
 -behaviour(gen_server).
 
--export([start_link/0, open/0, close/1, server/0, own_server/0, reconfigure/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([start_link/0, open/0, close/1, server/0, reconfigure/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
 %% Notices taken at a time.
 -define(BATCH, 500).
@@ -42,12 +42,17 @@ open() ->
             end
     end.
 
-%% The one that is kept, in a term that any call may be made with.
+%% The one that is kept.
 -spec kept() -> portmapper_nif:server() | undefined.
 kept() ->
     case persistent_term:get(?MODULE, undefined) of
-        undefined -> undefined;
-        Server -> portmapper_nif:reference(Server)
+        undefined ->
+            undefined;
+        Server ->
+            case portmapper_nif:phase(Server) of
+                none -> undefined;
+                _ -> Server
+            end
     end.
 
 %% The same, even if it is closed already: by a KILL, maybe, which the notices
@@ -80,11 +85,12 @@ start() ->
 %% about to end, what a service manager keeps stays for the next one.
 -spec close(application | vm) -> ok.
 close(WhatEnds) ->
-    case kept() of
+    Kept = kept(),
+    _ = persistent_term:erase(?MODULE),
+    case Kept of
         undefined ->
             ok;
         Server ->
-            _ = persistent_term:erase(?MODULE),
             portmapper_log:unset_level(portmapper_nif:config(Server)),
             case WhatEnds of
                 application -> portmapper_nif:stop(Server);
@@ -92,19 +98,13 @@ close(WhatEnds) ->
             end
     end.
 
-%% @doc The server that is there, for calls that stay on the scheduler. Fails
-%% with `{not_running, portmapper}'.
+%% @doc The server that is there. Fails with `{not_running, portmapper}'.
 -spec server() -> portmapper_nif:server().
 server() ->
     case persistent_term:get(?MODULE, undefined) of
         undefined -> error({not_running, portmapper});
         Server -> Server
     end.
-
-%% @doc The same for any call: see {@link portmapper_nif:reference/1}.
--spec own_server() -> portmapper_nif:server().
-own_server() ->
-    portmapper_nif:reference(server()).
 
 %% @doc See {@link portmapper:reconfigure/1}.
 -spec reconfigure(map()) -> ok | {error, term()}.
@@ -143,10 +143,16 @@ handle_call({reconfigure, Changes}, _From, #state{server = Server} = State) ->
 handle_cast(_Message, State) ->
     {noreply, State}.
 
+%% @private An upgrade of the library is complete with the first call to it.
+code_change(_OldVersion, #state{server = Server} = State, _Extra) ->
+    _ = portmapper_nif:attach(Server),
+    {ok, State}.
+
 %% @private
 handle_info(portmapper, #state{server = Server, searched = Before} = State0) ->
     %% Before the notices are taken: all that led to it are among them then.
-    Phase = portmapper_nif:phase(Server),
+    %% Of a library that was loaded since this process is not the owner yet.
+    Phase = portmapper_nif:attach(Server),
     {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
     Searched = portmapper_log:notices(Notices, Missed, Before, Server),
     State = State0#state{searched = Searched},
@@ -173,8 +179,8 @@ follow(running, State) ->
     {noreply, State};
 follow(down, State) ->
     resume(State);
-follow(closed, #state{server = Server} = State) ->
-    case kept() of
+follow(_Ended, #state{server = Server} = State) ->
+    case persistent_term:get(?MODULE, undefined) of
         %% Nobody asked for that: a new process starts a new server.
         Server ->
             _ = persistent_term:erase(?MODULE),

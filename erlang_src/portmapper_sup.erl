@@ -51,4 +51,10 @@ flags() ->
     #{intensity => ?INTENSITY, period => 1}.
 
 child(Module, Type, Arguments) ->
-    #{id => Module, start => {?MODULE, start_child, [Module, Arguments]}, type => Type}.
+    #{
+        id => Module,
+        start => {?MODULE, start_child, [Module, Arguments]},
+        type => Type,
+        %% Who is suspended while the code of this module is replaced.
+        modules => [Module]
+    }.

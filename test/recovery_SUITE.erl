@@ -28,7 +28,7 @@ all() ->
 
 killed_processes_cost_nothing(_Config) ->
     {VM, Port} = start_quietly(),
-    under_load(VM, Port, fun() ->
+    load:during(VM, Port, fun() ->
         Own = own_processes(VM),
         ?assertEqual([portmapper_server, portmapper_sup], lists:sort(Own)),
         [kill_process(VM, Name) || _ <- lists:seq(1, 50), Name <- Own]
@@ -36,7 +36,7 @@ killed_processes_cost_nothing(_Config) ->
 
 a_thread_that_panics_costs_nothing(_Config) ->
     {VM, Port} = start_quietly(),
-    under_load(VM, Port, fun() ->
+    load:during(VM, Port, fun() ->
         [{panic(VM), testkit:lookup(Port, "nobody")} || _ <- lists:seq(1, 20)]
     end).
 
@@ -94,7 +94,7 @@ an_application_that_finds_its_port_taken_ends(_Config) ->
     {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, TakenPort} = inet:port(Taken),
     ok = testkit:call(VM, application, set_env, [portmapper, port, TakenPort]),
-    Server = testkit:call(VM, portmapper_server, own_server, []),
+    Server = testkit:call(VM, portmapper_server, server, []),
     ok = testkit:call(VM, portmapper_nif, stop, [Server]),
     wait_for_end(VM).
 
@@ -102,7 +102,7 @@ a_stop_leaves_nothing_behind(_Config) ->
     {VM, Port} = testkit:start_portmapper(),
     ok = testkit:call(VM, application, set_env, [portmapper, port, Port]),
     ok = use_and_stop(VM, Port),
-    Left = resources(VM),
+    Left = testkit:resources(VM),
     [
         begin
             ok = testkit:call(VM, application, start, [portmapper]),
@@ -110,8 +110,7 @@ a_stop_leaves_nothing_behind(_Config) ->
         end
      || _ <- lists:seq(1, 50)
     ],
-    %% Not before the server's NIF resource is gone.
-    testkit:wait_until(fun() -> resources(VM) =:= Left end).
+    testkit:wait_until(fun() -> testkit:resources(VM) =:= Left end).
 
 use_and_stop(VM, Port) ->
     {ok, Registered, _} = testkit:register(Port, "node", 1001),
@@ -125,47 +124,6 @@ use_and_stop(VM, Port) ->
 start_quietly() ->
     Exec = {"/bin/sh", ["-c", "exec erl \"$@\" 2>/dev/null", "sh"]},
     testkit:start_portmapper(#{exec => Exec, logger_level => critical}).
-
-%% Runs the fun while nodes are registered and clients look them up.
-under_load(VM, Port, Fun) ->
-    Names = ["node" ++ integer_to_list(I) || I <- lists:seq(1, 200)],
-    Held = [testkit:register(Port, Name, 1000 + I) || {I, Name} <- lists:enumerate(Names)],
-    Nodes = testkit:start_nodes(["a", "b"], Port),
-    Ports = maps:from_list([{Name, testkit:lookup(Port, Name)} || Name <- ["a", "b" | Names]]),
-    Before = registrations(VM, Ports),
-    Answers = Ports#{"nobody" => not_found},
-    Clients = [spawn_link(fun() -> client(Port, Answers) end) || _ <- [1, 2, 3]],
-    Fun(),
-    Figures = [stop_client(Client) || Client <- Clients],
-    ct:pal("lookups and the slowest in microseconds: ~w", [Figures]),
-    ?assertEqual(Before, registrations(VM, Ports)),
-    [?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)) || {ok, Socket, _} <- Held],
-    ?assertEqual(pong, testkit:call(hd(Nodes), net_adm, ping, ['b@127.0.0.1'])).
-
-registrations(VM, Ports) ->
-    testkit:call(VM, lists, map, [fun portmapper:lookup/1, maps:keys(Ports)]).
-
-%% Looks up until it is told to stop. Fails, and the test with it, when an
-%% answer is wrong or none comes.
-client(Port, Answers) ->
-    client(Port, Answers, maps:next(maps:iterator(Answers)), 0, 0).
-
-client(Port, Answers, none, Count, Slowest) ->
-    client(Port, Answers, maps:next(maps:iterator(Answers)), Count, Slowest);
-client(Port, Answers, {Name, Answer, Next}, Count, Slowest) ->
-    {Microseconds, Given} = timer:tc(testkit, lookup, [Port, Name]),
-    ?assertEqual({Name, Answer}, {Name, Given}),
-    receive
-        {stop, From} -> From ! {self(), {Count + 1, max(Slowest, Microseconds)}}
-    after 0 ->
-        client(Port, Answers, maps:next(Next), Count + 1, max(Slowest, Microseconds))
-    end.
-
-stop_client(Client) ->
-    Client ! {stop, self()},
-    receive
-        {Client, Figures} -> Figures
-    end.
 
 own_processes(VM) ->
     [Name || Name <- testkit:call(VM, erlang, registered, []), is_own(atom_to_list(Name))].
@@ -216,7 +174,3 @@ is_free(Port) ->
         {error, econnrefused} -> true;
         {ok, Socket} -> gen_tcp:close(Socket) =/= ok
     end.
-
-%% How many descriptors and threads the VM has.
-resources(#{os_pid := Pid}) ->
-    [length(element(2, file:list_dir(["/proc/", Pid, Kind]))) || Kind <- ["/fd", "/task"]].

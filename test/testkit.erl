@@ -11,6 +11,7 @@
     call/4,
     stop/1,
     kill/1,
+    resources/1,
     epmd_port/1,
     connect/1,
     request/2,
@@ -156,6 +157,11 @@ stop(#{peer := Peer}) ->
 kill(#{os_pid := Pid}) ->
     {0, _} = run(["kill", "-9", Pid]),
     ok.
+
+%% @doc How many descriptors and threads the VM has.
+-spec resources(vm()) -> [non_neg_integer()].
+resources(#{os_pid := Pid}) ->
+    [length(element(2, file:list_dir(["/proc/", Pid, Kind]))) || Kind <- ["/fd", "/task"]].
 
 -spec connect(inet:port_number()) -> gen_tcp:socket().
 connect(Port) ->

@@ -5,46 +5,20 @@
 
 mod config;
 mod errors;
+mod library;
+mod owner;
+mod place;
 mod system;
 mod terms;
 
-use std::sync::Arc;
-
 use epmd_core::{Glob, Name, Registration};
 use epmd_server::{Inheritance, InheritanceError, Phase, Server, ServiceManager};
-use parking_lot::Mutex;
 use rustler::types::atom::ok;
-use rustler::{Atom, Binary, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Env, Term};
 
+use crate::owner::Owner;
+use crate::place::{Current, Handle};
 use crate::terms::{atoms, binary};
-
-/// The server as a resource. Whoever attached last is its owner.
-struct Handle {
-    server: Server,
-    owner: Owner,
-}
-
-// A panic under one of its locks leaves the server as it was before or after
-// the change: registry and queues are changed by single calls.
-impl std::panic::RefUnwindSafe for Handle {}
-
-type Owner = Arc<Mutex<Option<LocalPid>>>;
-
-#[rustler::resource_impl]
-impl Resource for Handle {
-    const IMPLEMENTS_DOWN: bool = true;
-
-    fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        let mut owner = self.owner.lock();
-        // Another one may have attached before this end was told.
-        if *owner == Some(pid) {
-            *owner = None;
-            self.server.detach();
-        }
-    }
-}
-
-rustler::init!("portmapper_nif");
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start<'a>(
@@ -52,7 +26,7 @@ fn start<'a>(
     config: Term<'a>,
     descriptors: Vec<i32>,
     variables: Vec<(String, Binary<'a>)>,
-) -> Result<ResourceArc<Handle>, Term<'a>> {
+) -> Result<u64, Term<'a>> {
     let config = config::read(env, config)?;
     let value = |name: &str| variables.iter().find(|(variable, _)| variable == name);
     let manager = ServiceManager::from_environment(|name| value(name).map(|(_, text)| &text[..]))
@@ -60,12 +34,13 @@ fn start<'a>(
     let inherited = inherit(&descriptors, value("LISTEN_FDNAMES").map(|(_, names)| &names[..]))
         .map_err(|error| errors::inheritance(env, error))?;
     let owner = Owner::default();
-    let started = Server::start_with(config, inherited.estate, wake(owner.clone()));
+    let started = Server::start_with(config, inherited.estate, owner.wake());
     let server = started.map_err(|error| errors::listen(env, error))?;
     if let Some(manager) = inherited.keeper.or(manager) {
         server.report_and_keep(manager, inherited.leftovers);
     }
-    Ok(ResourceArc::new(Handle { server, owner }))
+    place::put(Handle { server, owner });
+    Ok(library::number())
 }
 
 /// Takes what was handed over to this process; the names are joined by colons.
@@ -76,50 +51,36 @@ fn inherit(descriptors: &[i32], names: Option<&[u8]>) -> Result<Inheritance, Inh
     Inheritance::sort(descriptors.into_iter().zip(names).collect())
 }
 
-/// Sends `portmapper` to the owner. Only the server's thread calls it: a
-/// scheduler's could not send this way.
-fn wake(owner: Owner) -> Box<dyn Fn() + Send + Sync> {
-    Box::new(move || {
-        if let Some(pid) = *owner.lock() {
-            // An owner that is gone has a successor that looks by itself.
-            let _ = OwnedEnv::new().send_and_clear(&pid, |_| atoms::portmapper());
-        }
-    })
+#[rustler::nif]
+fn attach(env: Env<'_>, number: u64) -> Atom {
+    let current = place::current(number);
+    if let Some(current) = &current
+        && current.owner.attach(env)
+    {
+        current.server.attach();
+    }
+    phase_of(current)
 }
 
 #[rustler::nif]
-fn attach(env: Env<'_>, handle: ResourceArc<Handle>) -> Atom {
-    let pid = env.pid();
-    *handle.owner.lock() = Some(pid);
-    // It is alive: it makes this call.
-    let _ = env.monitor(&handle, &pid);
-    handle.server.attach();
-    phase_atom(handle.server.phase())
+fn phase(number: u64) -> Atom {
+    phase_of(place::current(number))
 }
 
-#[rustler::nif]
-fn reference(handle: ResourceArc<Handle>) -> ResourceArc<Handle> {
-    handle
-}
-
-#[rustler::nif]
-fn phase(handle: ResourceArc<Handle>) -> Atom {
-    phase_atom(handle.server.phase())
-}
-
-fn phase_atom(phase: Phase) -> Atom {
-    match phase {
-        Phase::Running => atoms::running(),
-        Phase::Down => atoms::down(),
-        Phase::Closed => atoms::closed(),
+fn phase_of(current: Option<Current>) -> Atom {
+    match current.map(|current| current.server.phase()) {
+        Some(Phase::Running) => atoms::running(),
+        Some(Phase::Down) => atoms::down(),
+        Some(Phase::Closed) => atoms::closed(),
+        None => atoms::none(),
     }
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn resume(handle: ResourceArc<Handle>) -> Atom {
+fn resume(current: Current) -> Atom {
     // Without success the phase is still `down`, and the caller tries again.
-    let _ = handle.server.resume();
-    phase_atom(handle.server.phase())
+    let _ = current.server.resume();
+    phase_of(Some(current))
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -129,46 +90,50 @@ fn trim_memory() -> Atom {
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn stop(handle: ResourceArc<Handle>) -> Atom {
-    handle.server.stop();
-    ok()
+fn stop(current: Current) -> Atom {
+    end(current, Server::stop)
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn leave(handle: ResourceArc<Handle>) -> Atom {
-    handle.server.leave();
+fn leave(current: Current) -> Atom {
+    end(current, Server::leave)
+}
+
+fn end(current: Current, end: fn(&Server)) -> Atom {
+    // It is taken once no call uses it.
+    drop(current);
+    if let Some(handle) = place::take() {
+        end(&handle.server);
+    }
     ok()
 }
 
 #[rustler::nif]
-fn panic_thread(handle: ResourceArc<Handle>) -> Atom {
-    handle.server.panic_thread();
+fn panic_thread(current: Current) -> Atom {
+    current.server.panic_thread();
     ok()
 }
 
 #[rustler::nif]
-fn take_notices(env: Env<'_>, handle: ResourceArc<Handle>, limit: usize) -> (Vec<Term<'_>>, u64) {
-    let (notices, missed) = handle.server.take_notices(limit);
+fn take_notices(env: Env<'_>, number: u64, limit: usize) -> (Vec<Term<'_>>, u64) {
+    let (notices, missed) = place::current(number)
+        .map_or_else(Default::default, |current| current.server.take_notices(limit));
     (notices.iter().map(|notice| terms::notice(env, notice)).collect(), missed)
 }
 
 #[rustler::nif]
-fn lookup<'a>(
-    env: Env<'a>,
-    handle: ResourceArc<Handle>,
-    name: Binary<'a>,
-) -> Result<Term<'a>, Atom> {
-    let node = text(&name).and_then(|name| handle.server.lookup(name));
+fn lookup<'a>(env: Env<'a>, current: Current, name: Binary<'a>) -> Result<Term<'a>, Atom> {
+    let node = text(&name).and_then(|name| current.server.lookup(name));
     node.map(|node| terms::node(env, name, &node)).ok_or_else(atoms::not_found)
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn lookup_with_holder<'a>(
     env: Env<'a>,
-    handle: ResourceArc<Handle>,
+    current: Current,
     name: Binary<'a>,
 ) -> Result<Term<'a>, Atom> {
-    let found = text(&name).and_then(|name| handle.server.lookup_with_holder(name));
+    let found = text(&name).and_then(|name| current.server.lookup_with_holder(name));
     let (node, holder) = found.ok_or_else(atoms::not_found)?;
     let node = terms::node(env, name, &node);
     // It is a map.
@@ -182,12 +147,8 @@ fn text<'a>(bytes: &'a Binary<'_>) -> Option<&'a str> {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn names<'a>(
-    env: Env<'a>,
-    handle: ResourceArc<Handle>,
-    glob: Binary<'a>,
-) -> Vec<(Binary<'a>, u16)> {
-    let names = text(&glob).map(|glob| handle.server.names(&Glob::new(glob)));
+fn names<'a>(env: Env<'a>, current: Current, glob: Binary<'a>) -> Vec<(Binary<'a>, u16)> {
+    let names = text(&glob).map(|glob| current.server.names(&Glob::new(glob)));
     names
         .iter()
         .flatten()
@@ -196,8 +157,8 @@ fn names<'a>(
 }
 
 #[rustler::nif]
-fn count(handle: ResourceArc<Handle>) -> usize {
-    handle.server.count()
+fn count(current: Current) -> usize {
+    current.server.count()
 }
 
 /// The kernel may have to be asked about a holder of the name.
@@ -205,7 +166,7 @@ fn count(handle: ResourceArc<Handle>) -> usize {
 #[expect(clippy::too_many_arguments, reason = "the fields of a registration, once")]
 fn register(
     env: Env<'_>,
-    handle: ResourceArc<Handle>,
+    current: Current,
     name: Binary<'_>,
     port: u16,
     node_type: u8,
@@ -218,36 +179,32 @@ fn register(
     let registration =
         Registration { port, node_type, protocol, highest_version, lowest_version, extra };
     Name::new(&name)
-        .and_then(|name| handle.server.register(name, registration))
+        .and_then(|name| current.server.register(name, registration))
         .map_err(|refusal| terms::refusal(env, refusal))
 }
 
 #[rustler::nif]
-fn unregister(handle: ResourceArc<Handle>, name: Binary<'_>) -> bool {
-    text(&name).is_some_and(|name| handle.server.unregister(name))
+fn unregister(current: Current, name: Binary<'_>) -> bool {
+    text(&name).is_some_and(|name| current.server.unregister(name))
 }
 
 #[rustler::nif]
-fn drop_name(handle: ResourceArc<Handle>, name: Binary<'_>) -> bool {
-    text(&name).is_some_and(|name| handle.server.drop_name(name))
+fn drop_name(current: Current, name: Binary<'_>) -> bool {
+    text(&name).is_some_and(|name| current.server.drop_name(name))
 }
 
 #[rustler::nif]
-fn info<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
-    terms::info(env, &handle.server.info())
+fn info<'a>(env: Env<'a>, current: Current) -> Term<'a> {
+    terms::info(env, &current.server.info())
 }
 
 #[rustler::nif]
-fn config<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
-    config::write(env, &handle.server.config())
+fn config<'a>(env: Env<'a>, current: Current) -> Term<'a> {
+    config::write(env, &current.server.config())
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn reconfigure<'a>(
-    env: Env<'a>,
-    handle: ResourceArc<Handle>,
-    config: Term<'a>,
-) -> Result<(), Term<'a>> {
+fn reconfigure<'a>(env: Env<'a>, current: Current, config: Term<'a>) -> Result<(), Term<'a>> {
     let config = config::read(env, config)?;
-    handle.server.reconfigure(config).map_err(|error| errors::reconfigure(env, error))
+    current.server.reconfigure(config).map_err(|error| errors::reconfigure(env, error))
 }

@@ -21,7 +21,7 @@ pub(crate) mod atoms {
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
         evicted, user, bad_estate, went_on, store_too_small, not_recorded,
-        state_file_unreadable,
+        state_file_unreadable, none, not_running, version,
         elixir_struct = "__struct__",
     }
 }
@@ -121,6 +121,7 @@ pub(crate) fn info<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
         env,
         &[
             (atoms::addresses(), addresses.encode(env)),
+            (atoms::version(), text(env, env!("CARGO_PKG_VERSION"))),
             (atoms::exposure(), atom(env, info.exposure.as_str()).encode(env)),
             (atoms::uptime(), (info.uptime.as_millis() as u64).encode(env)),
             (atoms::nodes(), info.nodes.encode(env)),
