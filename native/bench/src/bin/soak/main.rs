@@ -1,0 +1,44 @@
+//! `make soak`: what dies while nodes are registered and clients look them up,
+//! and that none of them notices.
+//!
+//!     soak rings|scale|long|table RELEASE [--KEY VALUE]...
+//!
+//! Fails if a client saw anything but an answer that comes later.
+
+mod chance;
+mod epmd;
+mod faults;
+mod nodes;
+mod options;
+mod process;
+mod rings;
+mod roll;
+mod saboteur;
+mod stage;
+mod subject;
+mod traffic;
+mod trouble;
+mod waits;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use options::{Options, USAGE};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let options = Options::read(std::env::args().skip(1))?;
+    match options.mode.as_str() {
+        "rings" => rings::run(&options),
+        _ => Err(USAGE.into()),
+    }
+}

@@ -1,0 +1,116 @@
+//! The port mapper under test, and who starts it again.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::Signal;
+
+use crate::epmd::NODES_CONNECT_TO;
+use crate::process;
+
+/// Marks all processes that are started for a port.
+const MARK: &str = "EPMD_OF_SOAK";
+
+/// Who starts the virtual machine again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// Our own, of `epmd -daemon`.
+    Keeper,
+    /// A systemd that runs here, as `epmd.service`.
+    Systemd,
+}
+
+/// One that runs. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Subject {
+    program: PathBuf,
+    port: u16,
+    pub manager: Manager,
+}
+
+impl Subject {
+    /// Starts that of a release.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(release: &Path, port: u16, manager: Manager) -> Result<Self, Box<dyn Error>> {
+        let subject = Self { program: release.join("bin/epmd"), port, manager };
+        match manager {
+            Manager::Keeper => subject.epmd(&["-daemon"]),
+            Manager::Systemd => systemctl(&["start", "epmd.service"]),
+        }?;
+        Ok(subject)
+    }
+
+    /// Has a successor take over from the virtual machine that runs.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn take_over(&self) -> Result<(), Box<dyn Error>> {
+        match self.manager {
+            Manager::Keeper => self.epmd(&["-takeover", "-daemon"]),
+            // What systemd keeps passes through its hands.
+            Manager::Systemd => systemctl(&["restart", "epmd.service"]),
+        }
+    }
+
+    fn epmd(&self, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+        let mut command = Command::new(&self.program);
+        command.args(["-port", &self.port.to_string()]);
+        command.args(["-address", &NODES_CONNECT_TO.to_string()]).args(arguments);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ERL_") {
+                command.env_remove(name);
+            }
+        }
+        succeed(command.env(MARK, self.port.to_string()))
+    }
+
+    /// Every process that was started for it.
+    pub fn processes(&self) -> Vec<u32> {
+        process::marked(MARK, &self.port.to_string())
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        // One of them may just be starting another.
+        while let processes = self.processes()
+            && !processes.is_empty()
+        {
+            for process in processes {
+                let _ = process::signal(process, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Asks systemd.
+///
+/// # Errors
+/// When it refuses.
+pub fn systemctl(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+    succeed(Command::new("systemctl").args(arguments))
+}
+
+/// A number that systemd tells of `epmd.service`.
+///
+/// # Errors
+/// When it tells none.
+pub fn property(name: &str) -> Result<usize, Box<dyn Error>> {
+    let mut command = Command::new("systemctl");
+    let output = command.args(["show", "--value", "--property", name, "epmd.service"]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+fn succeed(command: &mut Command) -> Result<(), Box<dyn Error>> {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output()?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = [stdout, stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    Err(io::Error::other(format!("{command:?}: {status}: {}", text.trim())).into())
+}
