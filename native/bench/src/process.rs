@@ -33,6 +33,20 @@ pub struct Memory {
     pub private: u64,
 }
 
+/// What one process takes of the memory.
+///
+/// # Errors
+/// When it has ended.
+pub fn memory(process: &Process) -> ProcResult<Memory> {
+    let mut memory = Memory { resident: 0, private: 0 };
+    for map in process.smaps_rollup()?.memory_map_rollup {
+        let of = |key: &str| map.extension.map.get(key).copied().unwrap_or(0);
+        memory.resident += of("Rss");
+        memory.private += of("Private_Clean") + of("Private_Dirty");
+    }
+    Ok(memory)
+}
+
 impl Family {
     /// That of a process.
     #[must_use]
@@ -73,11 +87,9 @@ impl Family {
     pub fn memory(&self) -> ProcResult<Memory> {
         let mut memory = Memory { resident: 0, private: 0 };
         for process in self.members()? {
-            for map in process.smaps_rollup()?.memory_map_rollup {
-                let of = |key: &str| map.extension.map.get(key).copied().unwrap_or(0);
-                memory.resident += of("Rss");
-                memory.private += of("Private_Clean") + of("Private_Dirty");
-            }
+            let Memory { resident, private } = self::memory(&process)?;
+            memory.resident += resident;
+            memory.private += private;
         }
         Ok(memory)
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl Epmd {
                 Err(error) => error,
             };
             if self.excuses(&error, begun) {
-                self.cut_off.fetch_add(1, Ordering::Relaxed);
+                self.count_cut_off();
             } else {
                 self.faults.add(format!("{what}: {error}"));
                 sleep(RETRY);
@@ -121,8 +122,17 @@ impl Epmd {
             error.kind(),
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
         );
-        let deaths = self.deaths.read();
-        is_cut && deaths.iter().any(|(_, gone)| gone.is_none_or(|gone| begun <= gone))
+        is_cut && self.died_since(begun)
+    }
+
+    /// Whether a virtual machine that was there then was killed.
+    pub fn died_since(&self, begun: Instant) -> bool {
+        self.deaths.read().iter().any(|(_, gone)| gone.is_none_or(|gone| begun <= gone))
+    }
+
+    /// Counts a request of another program that was cut off and made again.
+    pub fn count_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Asks, and reads the answer; an answer that `read` makes nothing of is one
@@ -161,6 +171,24 @@ impl Epmd {
         if !right {
             let (name, answer) = (&entry.name, &entry.answer);
             self.faults.add(format!("look-up of {name}: {response:?} instead of {answer:?}"));
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody finds a node any more that has ended.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn await_end(&self, name: &str, patience: Duration) -> io::Result<()> {
+        let begun = Instant::now();
+        while self.ask(&Request::PortPlease2(name), Response::decode)?
+            != Response::PortPlease2(None)
+        {
+            if begun.elapsed() > patience {
+                self.faults.add(format!("{name} is found after its end"));
+                break;
+            }
+            sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -223,12 +251,23 @@ impl Epmd {
     /// # Errors
     /// When it does not answer.
     pub fn creation(&self, name: &str) -> io::Result<Option<u32>> {
-        let facts = self.ask(&Request::NodeInfo(name), Facts::decode)?;
-        Ok(number(&facts, "creation").ok())
+        Ok(number(&self.node(name)?, "creation").ok())
+    }
+
+    /// What the port mapper knows of a node; nothing if it is not registered.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn node(&self, name: &str) -> io::Result<Facts> {
+        self.ask(&Request::NodeInfo(name), Facts::decode)
     }
 }
 
-fn number(facts: &Facts, key: &str) -> io::Result<u32> {
+/// A fact that is a number.
+///
+/// # Errors
+/// When there is none.
+pub fn number<T: FromStr>(facts: &Facts, key: &str) -> io::Result<T> {
     let value = facts.facts.iter().find(|(name, _)| name == key);
     let value = value.and_then(|(_, value)| value.parse().ok());
     value.ok_or_else(|| io::Error::other(format!("INFO tells no {key}")))

@@ -8,12 +8,17 @@
 mod chance;
 mod epmd;
 mod faults;
+mod leaks;
+mod long;
 mod nodes;
 mod options;
+mod otp_node;
 mod process;
+mod report;
 mod rings;
 mod roll;
 mod saboteur;
+mod scale;
 mod stage;
 mod subject;
 mod traffic;
@@ -39,6 +44,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::read(std::env::args().skip(1))?;
     match options.mode.as_str() {
         "rings" => rings::run(&options),
+        "long" => long::run(&options),
+        "scale" => scale::run(&options),
         _ => Err(USAGE.into()),
     }
 }

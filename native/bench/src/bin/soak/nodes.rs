@@ -60,7 +60,7 @@ impl Node {
     pub fn register(epmd: &Epmd, listeners: &Listeners, name: &str) -> io::Result<Self> {
         let place = epmd.roll.add(name);
         let gone = Gone { name: name.to_owned(), place, port: listeners.port(place)?, creation: 0 };
-        gone.register(epmd).map(|(node, _)| node)
+        gone.register(epmd)
     }
 
     /// Closes the connection. From now on nobody may see the node if `at_once`;
@@ -82,12 +82,16 @@ impl Node {
     /// When the port mapper does not answer.
     pub fn check(&self, epmd: &Epmd) -> io::Result<()> {
         self.check_connection(epmd);
-        let creation = epmd.creation(&self.name)?;
+        self.check_creation(epmd, epmd.creation(&self.name)?);
+        Ok(())
+    }
+
+    /// Notes a fault unless this is the creation that it began with.
+    pub fn check_creation(&self, epmd: &Epmd, creation: Option<u32>) {
         if creation != Some(self.creation) {
             let (name, own) = (&self.name, self.creation);
             epmd.faults.add(format!("the creation of {name} is {creation:?} instead of {own}"));
         }
-        Ok(())
     }
 
     /// Notes a fault unless the connection stands.
@@ -98,9 +102,9 @@ impl Node {
         }
     }
 
-    /// Its creation.
-    pub fn creation(&self) -> (&str, u32) {
-        (&self.name, self.creation)
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Registers the name that this node has, which must be refused.
@@ -124,17 +128,7 @@ impl Gone {
     /// # Errors
     /// When it does not answer.
     pub fn await_end(&self, epmd: &Epmd, patience: Duration) -> io::Result<()> {
-        let begun = std::time::Instant::now();
-        loop {
-            match epmd.ask(&Request::PortPlease2(&self.name), Response::decode)? {
-                Response::PortPlease2(None) => break,
-                _ if begun.elapsed() > patience => {
-                    epmd.faults.add(format!("{} is found after its end", self.name));
-                    break;
-                }
-                _ => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
+        epmd.await_end(&self.name, patience)?;
         epmd.roll.set(self.place, Answer::Nobody);
         Ok(())
     }
@@ -147,16 +141,15 @@ impl Gone {
         epmd.look_up(self.place)
     }
 
-    /// Registers it again: its next life. How often that was cut off and
-    /// repeated is told, too.
+    /// Registers it again: its next life.
     ///
     /// # Errors
     /// When it is not answered.
-    pub fn register(self, epmd: &Epmd) -> io::Result<(Node, u32)> {
+    pub fn register(self, epmd: &Epmd) -> io::Result<Node> {
         let Self { name, place, port, creation: last } = self;
         epmd.roll.set(place, Answer::Changing);
         let mut attempts = 0;
-        let (response, stream) = epmd.insist("ALIVE2", || {
+        let (creation, stream) = epmd.insist("ALIVE2", || {
             attempts += 1;
             let (response, stream) = alive(epmd, &name, port)?;
             match response {
@@ -164,14 +157,13 @@ impl Gone {
                 _ => Err(io::Error::other(format!("{name} is refused"))),
             }
         })?;
-        let creation = response;
         // One that was cut off may have been carried out.
         let lives = last + 1..=last + attempts;
         if last > 0 && !lives.contains(&creation) {
             epmd.faults.add(format!("{name} follows creation {last} with {creation}"));
         }
         epmd.roll.set(place, Answer::Node(registration(&name, port).registration()));
-        Ok((Node { name, place, port, creation, stream }, attempts))
+        Ok(Node { name, place, port, creation, stream })
     }
 }
 

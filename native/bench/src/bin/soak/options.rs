@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::subject::Manager;
+use crate::trouble::Kind;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -54,5 +55,17 @@ impl Options {
     pub fn number(&self, key: &str, default: usize) -> Result<usize, String> {
         let number = |text: &str| text.parse().map_err(|_| format!("--{key} {text}: not a number"));
         self.text(key).map_or(Ok(default), number)
+    }
+
+    /// Each kind of trouble as often as its key says.
+    ///
+    /// # Errors
+    /// When one of them is no number.
+    pub fn troubles(&self, defaults: &[(Kind, usize)]) -> Result<Vec<Kind>, String> {
+        let mut troubles = Vec::new();
+        for &(kind, default) in defaults {
+            troubles.extend(vec![kind; self.number(kind.key(), default)?]);
+        }
+        Ok(troubles)
     }
 }

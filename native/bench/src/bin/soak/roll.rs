@@ -63,10 +63,4 @@ impl Roll {
         entry.answer != Answer::Changing
             && self.0.read().get(place).is_some_and(|now| now.version == entry.version)
     }
-
-    /// How many nodes have to be registered.
-    pub fn living(&self) -> usize {
-        let entries = self.0.read();
-        entries.iter().filter(|entry| matches!(entry.answer, Answer::Node(_))).count()
-    }
 }

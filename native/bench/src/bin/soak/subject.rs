@@ -68,6 +68,16 @@ impl Subject {
         succeed(command.env(MARK, self.port.to_string()))
     }
 
+    /// The process that starts a virtual machine again, if it is ours.
+    ///
+    /// # Errors
+    /// When the virtual machine has ended.
+    pub fn keeper(&self, vm: u32) -> Result<Option<u32>, Box<dyn Error>> {
+        let parent = u32::try_from(process::process(vm)?.stat()?.ppid)?;
+        let runs = process::process(parent)?.exe().is_ok_and(|program| program == self.program);
+        Ok(runs.then_some(parent))
+    }
+
     /// Every process that was started for it.
     pub fn processes(&self) -> Vec<u32> {
         process::marked(MARK, &self.port.to_string())

@@ -43,6 +43,18 @@ impl Kind {
     pub const ALL: [Self; 6] =
         [Self::Kill, Self::TakeOver, Self::Panic, Self::Own, Self::Application, Self::Any];
 
+    /// What the command line calls it.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::TakeOver => "takeover",
+            Self::Panic => "panic",
+            Self::Own => "own",
+            Self::Application => "application",
+            Self::Any => "any",
+        }
+    }
+
     /// What it is called.
     pub const fn title(self) -> &'static str {
         match self {
@@ -147,7 +159,7 @@ impl<'a> Trouble<'a> {
             one.check(self.epmd)?;
         }
         for one in gone {
-            self.doomed.push(one.register(self.epmd)?.0);
+            self.doomed.push(one.register(self.epmd)?);
         }
         Ok(())
     }

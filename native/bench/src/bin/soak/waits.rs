@@ -101,5 +101,6 @@ pub fn spread(mut durations: Vec<Duration>) -> String {
 
 /// A duration in milliseconds.
 pub fn milliseconds(duration: Duration) -> String {
-    format!("{:.1}", duration.as_secs_f64() * 1_000.0)
+    let milliseconds = duration.as_secs_f64() * 1_000.0;
+    if milliseconds < 10.0 { format!("{milliseconds:.2}") } else { format!("{milliseconds:.0}") }
 }
