@@ -8,11 +8,13 @@
 mod chance;
 mod epmd;
 mod faults;
+mod host;
 mod leaks;
 mod long;
 mod nodes;
 mod options;
 mod otp_node;
+mod probe;
 mod process;
 mod report;
 mod rings;
@@ -21,6 +23,7 @@ mod saboteur;
 mod scale;
 mod stage;
 mod subject;
+mod table;
 mod traffic;
 mod trouble;
 mod waits;
@@ -29,6 +32,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use options::{Options, USAGE};
+use subject::Manager;
 
 fn main() -> ExitCode {
     match run() {
@@ -42,10 +46,14 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::read(std::env::args().skip(1))?;
+    if options.manager == Manager::Systemd && options.text("inside").is_none() {
+        return host::run(&options);
+    }
     match options.mode.as_str() {
         "rings" => rings::run(&options),
         "long" => long::run(&options),
         "scale" => scale::run(&options),
+        "table" => table::run(&options),
         _ => Err(USAGE.into()),
     }
 }

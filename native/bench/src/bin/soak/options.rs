@@ -42,6 +42,11 @@ impl Options {
         Ok(options)
     }
 
+    /// The keys and values, as they were given.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        self.pairs.iter().flat_map(|(key, value)| [format!("--{key}"), value.clone()])
+    }
+
     /// The value of a key.
     pub fn text(&self, key: &str) -> Option<&str> {
         let pair = self.pairs.iter().rev().find(|(name, _)| name == key);

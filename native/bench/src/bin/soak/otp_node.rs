@@ -79,9 +79,22 @@ impl OtpNode {
             }
             epmd.count_cut_off();
         }
-        node.since_ms = number(&epmd.node(name)?, "since_ms")?;
-        node.check(epmd)?;
         Ok(Some(node))
+    }
+
+    /// Learns since when it is registered, which C `epmd` does not tell.
+    ///
+    /// # Errors
+    /// When the port mapper does not answer.
+    pub fn note(mut self, epmd: &Epmd) -> Result<Self> {
+        self.since_ms = number(&epmd.node(&self.name)?, "since_ms")?;
+        self.check(epmd)?;
+        Ok(self)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its first line, or all that it said before it ended.
@@ -183,7 +196,7 @@ fn change_one(epmd: &Epmd, chance: &mut Chance, nodes: &mut OtpNodes) -> Result<
     let name = name.filter(free).nth(chance.below(MOST + 1 - count)).ok_or("no name is free")?;
     let peer = nodes.living.get(chance.below(count));
     if let Some(node) = OtpNode::start(epmd, &name, peer)? {
-        nodes.living.push(node);
+        nodes.living.push(node.note(epmd)?);
         nodes.joined += 1;
     }
     Ok(())

@@ -14,6 +14,9 @@ use crate::options::Options;
 use crate::saboteur::{Release, Saboteurs};
 use crate::subject::Subject;
 
+/// That of the units.
+const EPMD_PORT: u16 = 4369;
+
 /// A port mapper that runs, and what is needed to hurt it. What is first here
 /// ends first.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub struct Stage {
     pub listeners: Listeners,
     pub chance: Chance,
     saboteurs: Option<Saboteurs>,
-    _release: Release,
+    _release: Option<Release>,
 }
 
 impl Stage {
@@ -35,10 +38,17 @@ impl Stage {
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
         setrlimit(Resource::Nofile, limit)?;
-        let [port, saboteurs_port] = free_ports()?;
-        let saboteurs = Saboteurs::expect_on(saboteurs_port)?;
-        let release = Release::copy(&options.release, saboteurs_port)?;
-        let subject = Subject::start(&release.root(), port, options.manager)?;
+        // Inside a host with systemd the release is there already.
+        let (port, saboteurs, release) = match options.text("inside") {
+            Some(port) => (EPMD_PORT, Saboteurs::expect_on(port.parse()?)?, None),
+            None => {
+                let [port, saboteurs_port] = free_ports()?;
+                let saboteurs = Saboteurs::expect_on(saboteurs_port)?;
+                (port, saboteurs, Some(Release::copy(&options.release, saboteurs_port)?))
+            }
+        };
+        let root = release.as_ref().map_or(options.release.clone(), Release::root);
+        let subject = Subject::start(&root, port, options.manager)?;
         Ok(Self {
             subject,
             epmd: Epmd::on(port),

@@ -37,11 +37,31 @@ impl Subject {
     /// When it does not start.
     pub fn start(release: &Path, port: u16, manager: Manager) -> Result<Self, Box<dyn Error>> {
         let subject = Self { program: release.join("bin/epmd"), port, manager };
-        match manager {
-            Manager::Keeper => subject.epmd(&["-daemon"]),
-            Manager::Systemd => systemctl(&["start", "epmd.service"]),
-        }?;
+        subject.launch()?;
         Ok(subject)
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn launch(&self) -> Result<(), Box<dyn Error>> {
+        match self.manager {
+            Manager::Keeper => self.epmd(&["-daemon"]),
+            Manager::Systemd => systemctl(&["start", "epmd.service"]),
+        }
+    }
+
+    /// Kills every process that was started for it.
+    pub fn kill(&self) {
+        // One of them may just be starting another.
+        while let processes = process::marked(MARK, &self.port.to_string())
+            && !processes.is_empty()
+        {
+            for process in processes {
+                let _ = process::signal(process, Signal::KILL);
+            }
+        }
     }
 
     /// Has a successor take over from the virtual machine that runs.
@@ -65,6 +85,8 @@ impl Subject {
                 command.env_remove(name);
             }
         }
+        // To make one takes 30 MiB, which stay.
+        command.env_remove("RUST_BACKTRACE");
         succeed(command.env(MARK, self.port.to_string()))
     }
 
@@ -77,23 +99,11 @@ impl Subject {
         let runs = process::process(parent)?.exe().is_ok_and(|program| program == self.program);
         Ok(runs.then_some(parent))
     }
-
-    /// Every process that was started for it.
-    pub fn processes(&self) -> Vec<u32> {
-        process::marked(MARK, &self.port.to_string())
-    }
 }
 
 impl Drop for Subject {
     fn drop(&mut self) {
-        // One of them may just be starting another.
-        while let processes = self.processes()
-            && !processes.is_empty()
-        {
-            for process in processes {
-                let _ = process::signal(process, Signal::KILL);
-            }
-        }
+        self.kill();
     }
 }
 
