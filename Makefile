@@ -8,6 +8,11 @@
 # make uninstall        takes that back; the same variables
 # make bench            processor time a request, beside C epmd, in docs/benchmarks.md
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
+# make soak             ten minutes of what can die, with real nodes that come and go;
+#                       SOAK_SEED=N repeats the choices of another run
+# make soak-rings       2,000 nodes and everything dies, with our keeper and with systemd
+# make soak-scale       18,000 nodes: a takeover, and kill -9
+# make soak-table       what dies and what nodes notice, beside C epmd
 # make epmd-defects     what docs/epmd-defects.md says, seen in OTP's epmd and in ours
 
 # The small VM of a node that is there for the port mapper alone. (rebar3 needs
@@ -24,6 +29,7 @@ run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-footprint epmd-defects
+.PHONY: soak soak-rings soak-scale soak-table soak-short
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -52,6 +58,30 @@ bench: release
 
 bench-footprint: release
 	cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
+
+SOAK = cargo run --quiet --release --locked --package bench --bin soak --
+
+soak: release
+	$(SOAK) long $(RELEASE) --minutes 10
+
+soak-rings: release
+	$(SOAK) rings $(RELEASE)
+	$(SOAK) rings $(RELEASE) --manager systemd
+
+soak-scale: release
+	$(SOAK) scale $(RELEASE)
+
+soak-table: release
+	$(SOAK) table $(RELEASE) --c-epmd $(OTP_EPMD)
+
+# What `make test` has of it: less than a minute, without optimization.
+soak-short: release
+	cargo build --quiet --locked --package bench --bin soak
+	$(SOAK_SHORT) rings $(RELEASE) $(FEW)
+	$(SOAK_SHORT) long $(RELEASE) --seconds 20 --sample-every 5 --nodes 100 --pause-ms 500
+
+SOAK_SHORT = $(or $(CARGO_TARGET_DIR),target)/debug/soak
+FEW = --nodes 200 --kill 3 --takeover 3 --panic 3 --own 10 --application 1 --any 3
 
 # OTP's epmd is the one of the installed OTP, not whatever `epmd` is in the path.
 OTP_EPMD = $(firstword $(wildcard $(shell erl -noinput -eval \
