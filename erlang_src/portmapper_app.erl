@@ -20,10 +20,12 @@ start(_Type, _Args) ->
     end.
 
 %% @doc Whether the stop was asked for: called too when the supervisor has died,
-%% or OTP's master of this application.
+%% or OTP's master of this application; or the application `kernel', whose end is
+%% that of all others and of the VM.
 -spec prep_stop(Top :: pid()) -> Requested :: boolean().
 prep_stop(Top) ->
-    is_process_alive(Top) andalso is_process_alive(group_leader()).
+    is_process_alive(Top) andalso is_process_alive(group_leader()) andalso
+        application_controller:get_master(kernel) =/= undefined.
 
 %% @doc A stop that was asked for closes the server. Otherwise whoever restarts
 %% the application finds the server as it was.
