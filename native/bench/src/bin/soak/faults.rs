@@ -11,17 +11,30 @@ const TOLD: u64 = 20;
 #[derive(Debug, Default)]
 pub struct Faults {
     count: AtomicU64,
+    /// What was done last to the port mapper.
+    trouble: Mutex<String>,
     first: Mutex<Option<String>>,
 }
 
 impl Faults {
+    /// Tells what is done now: a fault may come of it.
+    pub fn expect_of(&self, trouble: String) {
+        *self.trouble.lock() = trouble;
+    }
+
     /// Notes one.
-    pub fn add(&self, fault: String) {
+    pub fn add(&self, fault: impl AsRef<str>) {
+        let fault = self.blame(fault.as_ref());
         let before = self.count.fetch_add(1, Ordering::Relaxed);
         if before < TOLD {
             eprintln!("soak: FAULT: {fault}");
         }
         self.first.lock().get_or_insert(fault);
+    }
+
+    /// A fault with what it may have come of.
+    pub fn blame(&self, fault: &str) -> String {
+        format!("{fault} (last trouble: {})", self.trouble.lock())
     }
 
     /// Fails if there was one.

@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                     }
                     sleep(pause.mul_f64(chance.below(1_000) as f64 / 1_000.0));
                     if let Some(kind) = chance.pick(&troubles) {
-                        trouble.make(kind).map_err(|error| format!("{}: {error}", kind.title()))?;
+                        trouble.make(kind)?;
                     }
                 }
             };

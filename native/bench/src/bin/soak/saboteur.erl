@@ -39,12 +39,13 @@ carry_out(<<"kill ", Name/binary>>) ->
     exit(Pid, kill),
     await_successor(binary_to_existing_atom(Name), Pid),
     <<"done">>;
-%% The supervisor that the application stands on, which has no name, and OTP's
-%% master of it: the application ends.
+%% What an application stands on: it ends, and takes the VM along.
 carry_out(<<"end ", Which/binary>>) ->
     Master = application_controller:get_master(portmapper),
     {Top, portmapper_app} = application_master:get_child(Master),
-    exit(maps:get(Which, #{<<"supervisor">> => Top, <<"master">> => Master}), kill),
+    Kernel = application_controller:get_master(kernel),
+    Processes = #{<<"supervisor">> => Top, <<"master">> => Master, <<"kernel">> => Kernel},
+    exit(maps:get(Which, Processes), kill),
     <<"done">>;
 %% Any process of the VM but this one.
 carry_out(<<"any ", Number/binary>>) ->

@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let (made, seen) = traffic.during(epmd, chance, || {
         plan.iter().try_for_each(|&kind| {
             sleep(PAUSE);
-            trouble.make(kind).map_err(|error| format!("{}: {error}", kind.title()))
+            trouble.make(kind)
         })
     });
     let creations = trouble.creations();

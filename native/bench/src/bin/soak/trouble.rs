@@ -19,7 +19,13 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// How long a virtual machine may take to end of what one of its processes did.
-const AFTERMATH: Duration = Duration::from_millis(500);
+const AFTERMATH: Duration = Duration::from_millis(1_500);
+
+/// What the application, and OTP's own, stand on.
+const ENDS: [&str; 3] = ["supervisor", "master", "kernel"];
+
+/// About as many processes has a virtual machine.
+const PROCESSES: usize = 32;
 
 /// Something that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +68,7 @@ impl Kind {
             Self::TakeOver => "takeover by another VM",
             Self::Panic => "panic of the server's thread",
             Self::Own => "kill of a process of ours",
-            Self::Application => "kill of the application",
+            Self::Application => "kill of what an application stands on",
             Self::Any => "kill of any process of the VM",
         }
     }
@@ -85,19 +91,24 @@ pub struct Trouble<'a> {
     chance: Chance,
     /// They close while nobody serves.
     doomed: Vec<Node>,
+    /// Which process is killed next, of all.
+    victim: usize,
+    /// How often an application was ended.
+    ended: usize,
     pub events: Vec<Event>,
 }
 
 impl<'a> Trouble<'a> {
     /// None yet.
-    pub const fn new(
+    pub fn new(
         epmd: &'a Epmd,
         subject: &'a Subject,
         saboteurs: Saboteurs,
-        chance: Chance,
+        mut chance: Chance,
         doomed: Vec<Node>,
     ) -> Self {
-        Self { epmd, subject, saboteurs, chance, doomed, events: Vec::new() }
+        let victim = chance.below(PROCESSES);
+        Self { epmd, subject, saboteurs, chance, doomed, victim, ended: 0, events: Vec::new() }
     }
 
     /// Makes some, and waits until it is over.
@@ -105,6 +116,11 @@ impl<'a> Trouble<'a> {
     /// # Errors
     /// When it cannot be made, or is not over in time.
     pub fn make(&mut self, kind: Kind) -> Result<()> {
+        self.epmd.faults.expect_of(kind.title().to_owned());
+        self.make_one(kind).map_err(|error| self.epmd.faults.blame(&error.to_string()).into())
+    }
+
+    fn make_one(&mut self, kind: Kind) -> Result<()> {
         let vm = self.vm()?;
         let begun = Instant::now();
         match kind {
@@ -190,19 +206,25 @@ impl<'a> Trouble<'a> {
     }
 
     fn end_application(&mut self, vm: u32) -> Result<()> {
-        let which = self.chance.pick(&["supervisor", "master"]).unwrap_or_default();
+        let which = ENDS.get(self.ended % ENDS.len()).copied().unwrap_or_default();
+        self.ended += 1;
+        self.epmd.faults.expect_of(format!("{}: {which}", Kind::Application.title()));
         let death = self.epmd.dies();
-        self.saboteurs.order(vm, &format!("end {which}"))?;
+        // The virtual machine may be gone before it has answered.
+        let _ = self.saboteurs.order(vm, &format!("end {which}"));
         process::await_end(vm)?;
         self.epmd.is_gone(&death);
         Ok(())
     }
 
     fn kill_any(&mut self, vm: u32) -> Result<()> {
-        let number = self.chance.below(1 << 16);
+        let number = self.victim;
+        self.victim += 1;
         let death = self.epmd.dies();
         // The virtual machine may be gone before it has answered.
-        let _ = self.saboteurs.order(vm, &format!("any {number}"));
+        let who = self.saboteurs.order(vm, &format!("any {number}"));
+        let who = who.unwrap_or_else(|_| format!("number {number}"));
+        self.epmd.faults.expect_of(format!("{}: {who}", Kind::Any.title()));
         let begun = Instant::now();
         while process::is_there(vm) && begun.elapsed() < AFTERMATH {
             sleep(Duration::from_millis(1));
