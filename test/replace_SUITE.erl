@@ -8,6 +8,7 @@
 -export([
     nodes_of_c_epmd_come_over_and_others_are_named/1,
     nodes_come_over_from_one_to_the_next/1,
+    one_that_does_not_end_is_killed_with_its_keeper/1,
     in_the_foreground_the_started_process_serves/1,
     the_foreground_names_nodes_that_do_not_come/1,
     without_nodes_c_epmd_is_asked_to_end/1,
@@ -54,6 +55,16 @@ nodes_come_over_from_one_to_the_next(Config) ->
     ok = testkit:wait_until(fun() -> release:vms(Port) =:= [New] end),
     [ok = testkit:stop(Node) || Node <- Nodes],
     ok.
+
+one_that_does_not_end_is_killed_with_its_keeper(Config) ->
+    Port = ?config(port, Config),
+    Old = release:daemon(Port),
+    {ok, _Socket, _Creation} = testkit:register(Port, "raw", 4711),
+    %% It gets the signal, and does nothing.
+    {0, _} = testkit:run(["kill", "-STOP", release:keeper(Old)]),
+    ?assertMatch({1, _}, release:run(Port, ["-replace", "-daemon"])),
+    ?assertNotEqual(Old, release:pid(Port)),
+    is_ours(Port).
 
 in_the_foreground_the_started_process_serves(Config) ->
     Port = ?config(port, Config),

@@ -73,27 +73,29 @@ pub(crate) fn take_port(
     Ok((sockets, Replaced { port, nodes }))
 }
 
-/// Signals the process that holds the port.
+/// Signals whoever holds the port until nobody does.
 fn end_holder(config: &Config, warn: &impl Fn(&str)) -> Result<Vec<Named>, ReplaceError> {
-    let port = config.port;
+    let mut taken = Err(ReplaceError::UnknownHolder(config.port));
+    // A virtual machine may outlive its keeper.
+    for signal in [Signal::TERM, Signal::KILL, Signal::KILL] {
+        signal_holder(config.port, signal)?;
+        taken = bind_soon(config, warn);
+        if taken.is_ok() {
+            break;
+        }
+    }
+    taken
+}
+
+fn signal_holder(port: u16, signal: Signal) -> Result<(), ReplaceError> {
     let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
     let holder = port_holder(any).ok_or(ReplaceError::UnknownHolder(port))?;
     let pid = Pid::from_raw(holder.pid).ok_or(ReplaceError::UnknownHolder(port))?;
     if pid.is_init() {
         return Err(ReplaceError::ServiceManager(port));
     }
-    let signal = |signal| {
-        kill_process(pid, signal).map_err(|error| ReplaceError::NotPermitted {
-            holder: holder.clone(),
-            port,
-            error: error.into(),
-        })
-    };
-    signal(Signal::TERM)?;
-    bind_soon(config, warn).or_else(|_| {
-        signal(Signal::KILL)?;
-        bind_soon(config, warn)
-    })
+    kill_process(pid, signal)
+        .map_err(|error| ReplaceError::NotPermitted { holder, port, error: error.into() })
 }
 
 /// Binds the port the moment it is free.

@@ -20,10 +20,12 @@ pub(crate) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Signals {
     /// Takes them from now on; but those that whoever started the program has it
-    /// ignore stay ignored, also by what it executes.
+    /// ignore stay ignored, also by what it executes. The virtual machine does not
+    /// ignore SIGTERM, whatever was asked for.
     pub(crate) fn take() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        let forwarded = FORWARDED.into_iter().filter(|&signal| !is_ignored(signal));
+        let is_taken = |&signal: &i32| signal == SIGTERM || !is_ignored(signal);
+        let forwarded = FORWARDED.into_iter().filter(is_taken);
         let signals = forwarded.chain([SIGCHLD]);
         Ok(Self(SignalDelivery::with_pipe(read, write, SignalOnly, signals)?))
     }
