@@ -94,8 +94,11 @@ fn signal_holder(port: u16, signal: Signal) -> Result<(), ReplaceError> {
     if pid.is_init() {
         return Err(ReplaceError::ServiceManager(port));
     }
-    kill_process(pid, signal)
-        .map_err(|error| ReplaceError::NotPermitted { holder, port, error: error.into() })
+    kill_process(pid, signal).map_err(|error| ReplaceError::NotPermitted {
+        holder,
+        port,
+        error: error.into(),
+    })
 }
 
 /// Binds the port the moment it is free.

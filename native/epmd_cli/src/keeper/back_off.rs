@@ -8,9 +8,9 @@ const FIRST: Duration = Duration::from_millis(100);
 /// Nodes wait for it: to try is better than to spare the processor.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Who has served for so long does not count among those that failed in a row: to
-/// start one each second is no burden.
-const CALM: Duration = Duration::from_secs(1);
+/// Who has served for so long does not count among those that failed in a row: longer
+/// than a start takes.
+const CALM: Duration = Duration::from_millis(200);
 
 /// The starts in a row that did not last.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn it_starts_at_once_then_later_and_later_until_one_lasts() {
         let mut back_off = BackOff::default();
-        let brief = Duration::from_millis(999);
+        let brief = Duration::from_millis(199);
         let mut waits = |count| -> Vec<u128> {
             (0..count).map(|_| back_off.after(brief).as_millis()).collect()
         };

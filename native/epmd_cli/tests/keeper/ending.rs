@@ -75,7 +75,7 @@ fn sigterm_ends_it_while_there_is_no_virtual_machine() {
     let mut keeper = Keeper::start(&[]);
     for _ in 0..6 {
         // The sixth wait is longer than the test.
-        keeper.serving_vm().kill(Signal::KILL);
+        keeper.next_vm().order(json!(["serve_and_die"]));
         assert!(keeper.next_message().contains("signal 9"));
     }
     keeper.signal(Signal::TERM);

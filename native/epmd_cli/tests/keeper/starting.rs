@@ -36,12 +36,12 @@ fn it_hears_how_much_the_keeper_holds() {
 #[test]
 fn one_that_fails_again_and_again_is_started_ever_later() {
     let mut keeper = Keeper::start(&[]);
-    let mut vm = keeper.serving_vm();
+    let mut vm = keeper.next_vm();
     for wait in [0, 100, 200, 400] {
-        let killed = Instant::now();
-        vm.kill(Signal::KILL);
-        vm = keeper.serving_vm();
-        assert!(killed.elapsed() >= Duration::from_millis(wait), "{wait}");
+        let ordered = Instant::now();
+        vm.order(json!(["serve_and_die"]));
+        vm = keeper.next_vm();
+        assert!(ordered.elapsed() >= Duration::from_millis(wait), "{wait}");
         let told = keeper.next_message();
         let start = "epmd: the Erlang virtual machine was ended by signal 9; the next one gets ";
         assert!(told.starts_with(start) && told.ends_with(&format!(" in {wait} ms")), "{told}");
