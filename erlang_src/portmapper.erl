@@ -28,6 +28,8 @@
     drop/1,
     config/0,
     reconfigure/1,
+    takeover/0,
+    takeover/1,
     stop/0,
     format_error/1
 ]).
@@ -41,7 +43,8 @@
     exposure/0,
     options/0,
     config/0,
-    config_error/0
+    config_error/0,
+    takeover_error/0
 ]).
 
 -type name() :: unicode:chardata() | atom().
@@ -127,6 +130,8 @@
     systemd => boolean(),
     stored_descriptors => 0..16#ffffffff,
     state_file => string() | binary(),
+    takeover_socket => default | none | string() | binary(),
+    takeover => boolean(),
     log_level => default | logger:level() | all | none,
     debug => byte()
 }.
@@ -159,13 +164,26 @@
 %% stay registered when it is killed and started again; 0 by default: none.
 %% `state_file': a file to record what is registered in, so that a node that registers
 %% again after VM and service manager are gone gets the creation that it had; none by
-%% default, or if empty. `log_level': log from this level on, whatever
+%% default, or if empty. `takeover_socket': the Unix socket at which a successor takes
+%% over, as {@link takeover/1} and `epmd -takeover' do, of the same user or root alone:
+%% `none', or a path of at most 90 bytes, or `default', which is `takeover-PORT' in
+%% `$RUNTIME_DIRECTORY', else for root in `/run/portmapper', else in
+%% `$XDG_RUNTIME_DIR/portmapper', else in `/tmp/portmapper-UID'. `takeover': take over
+%% from the port mapper on `port' instead of binding it; `false' by default, and again once
+%% that is done. `log_level': log from this level on, whatever
 %% logger's own level is; `default' by default.
 %% `debug': log at level `debug' what peers ask (1), also their connections (2),
 %% also the bytes of requests (3); 0 by default.
 
 -type config_error() ::
     {bad_config, #{key := term(), value := term(), expected := binary()}}.
+
+-type takeover_error() ::
+    portmapper_nif:takeover_error()
+    | portmapper_nif:listen_error()
+    | config_error()
+    | {already_started, portmapper}
+    | term().
 
 %% @doc Names and ports of all registered nodes, newest registration first.
 -spec names() -> [{Name :: binary(), inet:port_number()}].
@@ -303,8 +321,8 @@ config() ->
 %% @doc Changes the configuration of the running port mapper; no node loses its
 %% registration. New addresses are bound before old ones close. A time-out
 %% holds for what begins to wait from now on. `raise_file_limit',
-%% `remembered_names', `process_name', `trim_memory', `systemd', `stored_descriptors' and
-%% `state_file' take effect at the start only.
+%% `remembered_names', `process_name', `trim_memory', `systemd', `stored_descriptors',
+%% `state_file', `takeover_socket' and `takeover' take effect at the start only.
 %%
 %% ```
 %% portmapper:reconfigure(#{addresses => ["192.0.2.1"], packet_timeout => 10}).
@@ -323,6 +341,28 @@ config() ->
         | closed}.
 reconfigure(Changes) when is_map(Changes) ->
     portmapper_server:reconfigure(Changes).
+
+%% @equiv takeover(#{})
+-spec takeover() -> ok | {error, takeover_error()}.
+takeover() ->
+    takeover(#{}).
+
+%% @doc Starts the application in a VM where it is not started yet, with all that
+%% another VM's port mapper has: its sockets, its nodes, and the requests under way. No
+%% node and no client notices more than a reply that comes some milliseconds later. The
+%% other application ends then, and so does its VM if it was started for that.
+%%
+%% `Config' is set in the application's environment first; `port' there says which
+%% port mapper is meant, and `takeover_socket' where it is met. From there on its
+%% configuration is that of this VM, but it listens where the other one did until
+%% {@link reconfigure/1} changes port or addresses. Names that the other VM registered
+%% itself with {@link register/3} are not passed on.
+%%
+%% After an error, which {@link format_error/1} makes readable, the other one goes on
+%% with everything, and the environment is as before.
+-spec takeover(config()) -> ok | {error, takeover_error()}.
+takeover(Config) when is_map(Config) ->
+    portmapper_takeover:start(Config).
 
 %% @doc Stops the application: every name is gone, every connection closed.
 -spec stop() -> ok | {error, term()}.

@@ -128,6 +128,7 @@ to_native(Config) ->
             (addresses, _Other) -> invalid;
             (process_name, Name) -> text(Name);
             (state_file, Name) -> text(Name);
+            (takeover_socket, Name) when not is_atom(Name) -> text(Name);
             (_Key, Value) -> Value
         end,
         Config

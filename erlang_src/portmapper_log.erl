@@ -130,6 +130,17 @@ notice({state_file_unreadable, KeptAs, Reason}) ->
     ?LOG_WARNING("the state file is of no use, it is ~ts now: ~ts", [KeptAs, Reason]);
 notice({service_manager_unreachable, Reason}) ->
     ?LOG_WARNING("cannot reach the service manager (NOTIFY_SOCKET): ~ts", [Reason]);
+notice({no_takeover_socket, Path, Reason, IsRequired}) ->
+    Level =
+        case IsRequired of
+            true -> warning;
+            false -> info
+        end,
+    ?LOG(Level, "no other one can take over, cannot listen at ~ts: ~ts", [Path, Reason]);
+notice({not_taken_over, Pid, Reason}) ->
+    ?LOG_WARNING("process ~b did not take over, portmapper goes on: ~ts", [Pid, Reason]);
+notice({taken_over, Pid}) ->
+    ?LOG_NOTICE("portmapper ends: process ~b has taken over", [Pid]);
 notice({killed, Peer}) ->
     ?LOG_NOTICE("portmapper ends: ~ts sent KILL", [peer(Peer)]).
 

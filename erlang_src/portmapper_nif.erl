@@ -28,7 +28,8 @@
     reconfigure/2
 ]).
 -export_type([
-    server/0, phase/0, config/0, variable/0, config_error/0, listen_error/0, notice/0
+    server/0, phase/0, config/0, variable/0, config_error/0, listen_error/0,
+    takeover_error/0, notice/0
 ]).
 
 -opaque server() :: pos_integer().
@@ -57,6 +58,13 @@
     | {bad_estate, #{reason := binary()}}
     | {service_manager_unreachable, #{reason := binary()}}
     | {cannot_start_thread, #{reason := binary()}}.
+-type takeover_error() ::
+    {no_port_mapper, #{path := binary(), reason := binary()}}
+    | {takeover_not_permitted, #{path := binary()}}
+    | {takeover_refused, #{reason := service_manager | taken_over | version | not_permitted}}
+    | {takeover_failed, #{reason := binary()}}.
+%% Nobody is there, the socket is another user's, the other one does not hand over, or
+%% something failed on the way.
 -type peer() :: portmapper:peer().
 -type notice() ::
     {up, Name :: binary(), inet:port_number(), portmapper:creation(), peer() | vm}
@@ -76,6 +84,9 @@
     | {store_too_small, Slots :: pos_integer(), Limit :: pos_integer()}
     | {not_recorded, File :: binary() | undefined, Reason :: binary()}
     | {state_file_unreadable, KeptAs :: binary(), Reason :: binary()}
+    | {no_takeover_socket, Path :: binary(), Reason :: binary(), IsRequired :: boolean()}
+    | {not_taken_over, Pid :: integer(), Reason :: binary()}
+    | {taken_over, Pid :: integer()}
     | {service_manager_unreachable, Reason :: binary()}
     | {killed, peer()}.
 
@@ -115,9 +126,10 @@ priv_dir() ->
 %% service manager keep for it. Binds itself if no socket listens. Nothing is
 %% bound after an error, and nothing closed that somebody else has too. Speaks the protocol of the service manager
 %% that the variables tell of: as long as the owner takes notices when it is
-%% woken, a watchdog hears of it.
+%% woken, a watchdog hears of it. If the configuration says so and there are no
+%% descriptors, it takes over from another port mapper instead.
 -spec start(config(), Descriptors :: [non_neg_integer()], [variable()]) ->
-    {ok, server()} | {error, config_error() | listen_error()}.
+    {ok, server()} | {error, config_error() | listen_error() | takeover_error()}.
 start(Config, Descriptors, Variables) ->
     loaded(?FUNCTION_NAME, [Config, Descriptors, Variables]).
 

@@ -71,6 +71,8 @@ start() ->
             case portmapper_config:with_checked(fun portmapper_nif:start/3) of
                 {ok, Server} ->
                     persistent_term:put(?MODULE, Server),
+                    %% There is nobody left to take over from.
+                    ok = application:unset_env(portmapper, takeover),
                     portmapper_log:set_level(portmapper_nif:config(Server)),
                     portmapper_log:listening(portmapper_nif:info(Server)),
                     {ok, Server};
@@ -156,14 +158,14 @@ handle_info(portmapper, #state{server = Server, searched = Before} = State0) ->
     {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
     Searched = portmapper_log:notices(Notices, Missed, Before, Server),
     State = State0#state{searched = Searched},
-    case [Peer || {killed, Peer} <- Notices] of
-        [] when length(Notices) =:= ?BATCH ->
+    case lists:any(fun is_end/1, Notices) of
+        false when length(Notices) =:= ?BATCH ->
             %% Only a shorter batch has the server wake this process again.
             self() ! portmapper,
             {noreply, State};
-        [] ->
+        false ->
             follow(Phase, State);
-        [_Peer] ->
+        true ->
             ok = end_application(0),
             {noreply, State}
     end;
@@ -174,6 +176,11 @@ handle_info(trim_memory, State) ->
     {noreply, State, hibernate};
 handle_info(_Message, State) ->
     {noreply, State}.
+
+%% What ends a server that is closed after it, and the application.
+is_end({killed, _Peer}) -> true;
+is_end({taken_over, _Pid}) -> true;
+is_end(_Notice) -> false.
 
 follow(running, State) ->
     {noreply, State};

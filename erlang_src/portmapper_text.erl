@@ -35,6 +35,14 @@ error({not_listening, #{descriptor := Descriptor}}) ->
     io_lib:format("descriptor ~b is not a TCP socket that listens", [Descriptor]);
 error({bad_estate, #{reason := Reason}}) ->
     ["cannot go on with what was handed over: ", Reason];
+error({no_port_mapper, #{path := Path, reason := Reason}}) ->
+    io_lib:format("cannot take over: no portmapper at ~ts: ~ts", [Path, Reason]);
+error({takeover_not_permitted, #{path := Path}}) ->
+    io_lib:format("cannot take over: ~ts is another user's", [Path]);
+error({takeover_refused, #{reason := Reason}}) ->
+    ["cannot take over: ", takeover_refused(Reason)];
+error({takeover_failed, #{reason := Reason}}) ->
+    ["cannot take over, the other portmapper goes on: ", Reason];
 error({service_manager_unreachable, #{reason := Reason}}) ->
     ["cannot reach the service manager: ", Reason];
 error({cannot_start_thread, #{reason := Reason}}) ->
@@ -45,6 +53,16 @@ error({needs_restart, #{key := Key}}) ->
     io_lib:format("~ts takes effect at the start only", [key(Key)]);
 error(Reason) ->
     io_lib:format("~tp", [Reason]).
+
+takeover_refused(service_manager) ->
+    "the other portmapper reports to a service manager, which keeps everything while it "
+    "restarts it: systemctl restart epmd";
+takeover_refused(taken_over) ->
+    "another one has just taken over";
+takeover_refused(version) ->
+    "the other portmapper is newer than this one";
+takeover_refused(not_permitted) ->
+    "the other portmapper is another user's".
 
 key(Key) when is_atom(Key) -> atom_to_binary(Key);
 key(Key) -> io_lib:format("~tp", [Key]).

@@ -64,6 +64,8 @@ what_is_not_set_has_a_default(_Config) ->
         systemd => false,
         stored_descriptors => 0,
         state_file => <<>>,
+        takeover_socket => default,
+        takeover => false,
         log_level => default,
         debug => 0
     },
@@ -138,6 +140,7 @@ wrong_values_are_told_as_text(_Config) ->
     Port = ", expected an integer from 0 to 65535",
     Addresses = ", expected all, or a list of 1 to 16 IPv4 or IPv6 addresses",
     Exposure = ", expected all, lookup or local",
+    Socket = ", expected default, none, or an absolute path of at most 90 bytes",
     Boolean = ", expected true or false",
     Timeout = ", expected a whole number of seconds from 1 to 86400",
     Delay = ", expected a whole number of seconds from 0 to 86400",
@@ -167,6 +170,9 @@ wrong_values_are_told_as_text(_Config) ->
         {trim_memory, 1, "1" ++ Boolean},
         {debug, 256, "256, expected an integer from 0 to 255"},
         {state_file, "state", "\"state\", expected the absolute path of a file"},
+        {takeover_socket, "socket", "\"socket\"" ++ Socket},
+        {takeover_socket, somewhere, "somewhere" ++ Socket},
+        {takeover, 4369, "4369" ++ Boolean},
         {stored_descriptors, -1, "-1, expected an integer from 0 to 4294967295"},
         {systemd, nil, "nil" ++ Boolean},
         {delay_accept, -1, "-1" ++ Delay},
@@ -178,7 +184,7 @@ wrong_values_are_told_as_text(_Config) ->
             "4369, expected one of port, addresses, exposure, relaxed_command_check, "
             "evict_stale, packet_timeout, delay_accept, delay_write, remembered_names, "
             "raise_file_limit, process_name, trim_memory, systemd, stored_descriptors, "
-            "state_file, log_level, debug"}
+            "state_file, takeover_socket, takeover, log_level, debug"}
     ],
     [
         ?assertEqual(atom_to_list(Key) ++ " is " ++ Text, error_text([], Config#{Key => Value}))

@@ -20,7 +20,8 @@ start() ->
 -spec start(portmapper:config()) -> inet:port_number().
 start(Config) ->
     ok = stop(),
-    ok = try_start(maps:merge(#{port => 0, addresses => ["127.0.0.1"]}, Config)),
+    Own = #{port => 0, addresses => ["127.0.0.1"], takeover_socket => none},
+    ok = try_start(maps:merge(Own, Config)),
     port().
 
 %% @doc Starts it with exactly this application environment, if it is stopped.

@@ -29,8 +29,10 @@ environment(Given) ->
         "REBAR_", "MAKE", "MFLAGS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"],
     IsOwn = fun(Name) -> lists:any(fun(Prefix) -> lists:prefix(Prefix, Name) end, Own) end,
     Unset = [{Name, false} || {Name, _} <- os:env(), IsOwn(Name)],
-    %% For output without colours.
-    Unset ++ [{"TERM", "dumb"} | Given].
+    Runtime = filename:join(root(), "_build/run"),
+    ok = filelib:ensure_path(Runtime),
+    %% For output without colours, and for files that a killed program leaves.
+    Unset ++ [{"TERM", "dumb"}, {"RUNTIME_DIRECTORY", Runtime} | Given].
 
 %% @doc Starts a program whose input stays open.
 -spec start([string()], Options :: list()) -> program().

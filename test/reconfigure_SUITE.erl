@@ -51,6 +51,8 @@ config_is_what_is_in_force(Config) ->
         systemd => false,
         stored_descriptors => 0,
         state_file => <<>>,
+        takeover_socket => none,
+        takeover => false,
         log_level => default,
         debug => 0
     },

@@ -42,8 +42,8 @@ start_portmapper() ->
 %% application is started (`type'), and what start_vm/1 takes.
 -spec start_portmapper(map()) -> {vm(), inet:port_number()}.
 start_portmapper(Options) ->
-    Loopback = #{port => 0, addresses => ["127.0.0.1"]},
-    Config = maps:merge(Loopback, maps:get(config, Options, #{})),
+    Own = #{port => 0, addresses => ["127.0.0.1"], takeover_socket => none},
+    Config = maps:merge(Own, maps:get(config, Options, #{})),
     VM = #{peer := Peer} = start_vm(Options),
     [ok = peer:call(Peer, application, set_env, [portmapper, Key, Value])
      || {Key, Value} <- maps:to_list(Config)],

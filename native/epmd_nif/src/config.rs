@@ -85,7 +85,7 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 21] = [
+const WORDS: [&str; 24] = [
     "port",
     "addresses",
     "exposure",
@@ -101,12 +101,15 @@ const WORDS: [&str; 21] = [
     "systemd",
     "stored_descriptors",
     "state_file",
+    "takeover_socket",
+    "takeover",
     "debug",
     "log_level",
     "all",
     "lookup",
     "local",
     "default",
+    "none",
 ];
 
 /// The configuration as a map of the same form.

@@ -1,9 +1,11 @@
 //! Errors as `{Tag, Map}`, documented in `erlang_src/portmapper_nif.erl`.
 
-use epmd_server::{InheritanceError, ListenError, ReconfigureError, ServiceManagerError};
+use epmd_server::{
+    InheritanceError, ListenError, ReconfigureError, ServiceManagerError, TakeoverError,
+};
 use rustler::{Encoder, Env, Term};
 
-use crate::terms::{atom, atoms, binary, ip, map, system_error, tagged_map};
+use crate::terms::{atom, atoms, binary, ip, map, path, system_error, tagged_map};
 
 pub(crate) fn listen(env: Env<'_>, error: ListenError) -> Term<'_> {
     match error {
@@ -49,6 +51,38 @@ pub(crate) fn inheritance(env: Env<'_>, error: InheritanceError) -> Term<'_> {
     }
     let reason = binary(env, error.to_string().as_bytes()).to_term(env);
     tagged_map(env, atoms::bad_estate(), &[(atoms::reason(), reason)])
+}
+
+pub(crate) fn takeover(env: Env<'_>, error: TakeoverError) -> Term<'_> {
+    let reason = |text: &str| (atoms::reason(), binary(env, text.as_bytes()).to_term(env));
+    match error {
+        TakeoverError::NoSocket => {
+            let key = (atoms::key(), atoms::takeover_socket().to_term(env));
+            let expected = binary(env, b"default or a path, to take over").to_term(env);
+            tagged_map(env, atoms::bad_config(), &[key, (atoms::expected(), expected)])
+        }
+        TakeoverError::NobodyThere { path: at, error } => {
+            let pairs = [(atoms::path(), path(env, &at)), system_error(env, &error)];
+            tagged_map(env, atoms::no_port_mapper(), &pairs)
+        }
+        TakeoverError::NotPermitted { path: at } => {
+            let pairs = [(atoms::path(), path(env, &at))];
+            tagged_map(env, atoms::takeover_not_permitted(), &pairs)
+        }
+        TakeoverError::Refused(refusal) => refused(env, refusal.as_str()),
+        TakeoverError::Version => refused(env, "version"),
+        TakeoverError::Listen(error) => listen(env, error),
+        TakeoverError::Estate(error) => {
+            tagged_map(env, atoms::bad_estate(), &[reason(&error.to_string())])
+        }
+        TakeoverError::Failed(text) => tagged_map(env, atoms::takeover_failed(), &[reason(&text)]),
+        _ => atoms::unknown().to_term(env),
+    }
+}
+
+fn refused<'a>(env: Env<'a>, reason: &'static str) -> Term<'a> {
+    let reason = (atoms::reason(), atom(env, reason).to_term(env));
+    tagged_map(env, atoms::takeover_refused(), &[reason])
 }
 
 /// A variable is named by its name; its value is known to whoever read it.

@@ -12,7 +12,7 @@ mod system;
 mod terms;
 
 use epmd_core::{Glob, Name, Registration};
-use epmd_server::{Inheritance, InheritanceError, Phase, Server, ServiceManager};
+use epmd_server::{Config, Inheritance, InheritanceError, Phase, Server, ServiceManager};
 use rustler::types::atom::ok;
 use rustler::{Atom, Binary, Env, Term};
 
@@ -34,8 +34,16 @@ fn start<'a>(
     let inherited = inherit(&descriptors, value("LISTEN_FDNAMES").map(|(_, names)| &names[..]))
         .map_err(|error| errors::inheritance(env, error))?;
     let owner = Owner::default();
-    let started = Server::start_with(config, inherited.estate, owner.wake());
-    let server = started.map_err(|error| errors::listen(env, error))?;
+    let wake = owner.wake();
+    // Who was handed something goes on with that: it may be the next one after a
+    // successor that was killed.
+    let server = if config.takeover && inherited.estate.is_empty() {
+        Server::take_over(config, wake).map_err(|error| errors::takeover(env, error))?
+    } else {
+        let config = Config { takeover: false, ..config };
+        Server::start_with(config, inherited.estate, wake)
+            .map_err(|error| errors::listen(env, error))?
+    };
     if let Some(manager) = inherited.keeper.or(manager) {
         server.report_and_keep(manager, inherited.leftovers);
     }

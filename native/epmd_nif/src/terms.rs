@@ -22,6 +22,8 @@ pub(crate) mod atoms {
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
         evicted, user, bad_estate, went_on, store_too_small, not_recorded,
         state_file_unreadable, none, not_running, version,
+        state_file_unreadable, path, takeover_socket, no_port_mapper, takeover_not_permitted,
+        takeover_refused, takeover_failed, no_takeover_socket, not_taken_over, taken_over,
         elixir_struct = "__struct__",
     }
 }
@@ -43,7 +45,7 @@ fn text<'a>(env: Env<'a>, text: &str) -> Term<'a> {
     binary(env, text.as_bytes()).to_term(env)
 }
 
-fn path<'a>(env: Env<'a>, path: &Path) -> Term<'a> {
+pub(crate) fn path<'a>(env: Env<'a>, path: &Path) -> Term<'a> {
     binary(env, path.as_os_str().as_bytes()).to_term(env)
 }
 
@@ -198,6 +200,14 @@ pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
         Notice::ServiceManagerUnreachable { error } => {
             (atoms::service_manager_unreachable(), text(env, error)).encode(env)
         }
+        Notice::NoTakeoverSocket { path: at, error, is_required } => {
+            let at = path(env, at);
+            (atoms::no_takeover_socket(), at, text(env, error), is_required).encode(env)
+        }
+        Notice::NotTakenOver { pid, reason } => {
+            (atoms::not_taken_over(), pid, text(env, reason)).encode(env)
+        }
+        Notice::TakenOver { pid } => (atoms::taken_over(), pid).encode(env),
         Notice::Killed { peer } => (atoms::killed(), from(peer)).encode(env),
         _ => atoms::unknown().to_term(env),
     }

@@ -49,6 +49,12 @@ impl Estate {
         Self { listeners: listeners.collect(), ..Self::default() }
     }
 
+    /// Whether nothing was left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.nodes.is_empty() && self.remembered.is_empty()
+    }
+
     /// Adds what was recorded in a file, unless more is known: which nodes to expect.
     /// A file that is not understood is kept under another name.
     pub(crate) fn add_file(&mut self, path: &Path, notices: &Notices) {

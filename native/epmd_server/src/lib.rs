@@ -52,4 +52,4 @@ pub use platform::{Holder, PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
 pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;
-pub use takeover::{Refusal, TakeoverError, TakeoverSocket};
+pub use takeover::{TakeoverError, TakeoverRefusal, TakeoverSocket};

@@ -16,7 +16,7 @@ use common::wait_until;
 use common::wire::{
     Client, DUMP, End, NAMES, NOT_FOUND, alive2, alive2_with, ask, found, port_please, register, v4,
 };
-use epmd_server::{Config, Notice, Phase, Refusal, TakeoverError, TakeoverSocket};
+use epmd_server::{Config, Notice, Phase, TakeoverError, TakeoverRefusal, TakeoverSocket};
 
 /// A server, and where its successor takes over.
 fn start() -> (Place, Served) {
@@ -240,7 +240,7 @@ fn of_several_successors_one_takes_over_and_the_others_are_told() {
         let outcomes: Vec<_> = waiting.into_iter().map(|one| one.join().unwrap()).collect();
         let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
         for error in lost.into_iter().filter_map(Result::err) {
-            assert!(matches!(error, TakeoverError::Refused(Refusal::TakenOver)), "{error}");
+            assert!(matches!(error, TakeoverError::Refused(TakeoverRefusal::TakenOver)), "{error}");
         }
         // One that came later may have taken over from the first.
         let mut serving = won.into_iter().flatten().filter(|one| one.phase() == Phase::Running);
@@ -433,8 +433,8 @@ fn what_cannot_be_taken_over_is_told_and_nothing_of_it_is_closed() {
 #[test]
 fn a_successor_whose_predecessor_fails_gives_up() {
     let refusals: [(&'static [&'static str], &str); 5] = [
-        (&[r#"{"refused":"service_manager"}"#], "the port mapper refuses"),
-        (&[r#"{"hello":{"portmapper_takeover":2}}"#], "the port mapper speaks version 2"),
+        (&[r#"{"refused":"service_manager"}"#], "the port mapper there refuses"),
+        (&[r#"{"hello":{"portmapper_takeover":2}}"#], "the port mapper there is newer"),
         (&["?"], "the takeover failed: expected value"),
         (&[], "the takeover failed: unexpected end of file"),
         (&[HELLO, r#"{"failed":{"reason":"it is about to end"}}"#], "the takeover failed: it is"),

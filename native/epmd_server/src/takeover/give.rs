@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use super::Takeover;
-use super::protocol::{Channel, Connection, Contents, Hello, Message, Refusal, VERSION};
+use super::protocol::{Channel, Connection, Contents, Hello, Message, TakeoverRefusal, VERSION};
 use crate::connection::{self, Decided, Unfinished};
 use crate::estate;
 use crate::notices::Notice;
@@ -101,15 +101,19 @@ fn hear_hello(channel: &Channel) -> io::Result<(OtherProcess, Hello)> {
     }
 }
 
-fn reason_to_refuse(shared: &Shared, process: &OtherProcess, hello: &Hello) -> Option<Refusal> {
+fn reason_to_refuse(
+    shared: &Shared,
+    process: &OtherProcess,
+    hello: &Hello,
+) -> Option<TakeoverRefusal> {
     if !process.is_trusted() {
-        return Some(Refusal::NotPermitted);
+        return Some(TakeoverRefusal::NotPermitted);
     }
     if hello.portmapper_takeover < VERSION {
-        return Some(Refusal::Version);
+        return Some(TakeoverRefusal::Version);
     }
     let manager = shared.reports.manager();
-    manager.is_some_and(|manager| !manager.is_keeper()).then_some(Refusal::ServiceManager)
+    manager.is_some_and(|manager| !manager.is_keeper()).then_some(TakeoverRefusal::ServiceManager)
 }
 
 /// Hands over; whether that was done. If not, everything is as before but for
@@ -260,6 +264,7 @@ fn refuse_others(takeover: &Takeover) {
     while let Ok(connection) = platform::accept_from(&socket.listener) {
         let channel = Channel::new(connection, LATE_GREETING);
         // It may be gone.
-        let _ = channel.hear().and_then(|_| channel.say(&Message::Refused(Refusal::TakenOver)));
+        let _ =
+            channel.hear().and_then(|_| channel.say(&Message::Refused(TakeoverRefusal::TakenOver)));
     }
 }

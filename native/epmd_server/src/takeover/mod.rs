@@ -23,7 +23,7 @@ use crate::connection::Unfinished;
 
 pub(crate) use give::{Successor, await_successor, go_on, hand_over};
 pub use path::TakeoverSocket;
-pub use protocol::Refusal;
+pub use protocol::TakeoverRefusal;
 pub(crate) use socket::{connect, open};
 pub use take::TakeoverError;
 pub(crate) use take::{HandedOver, Predecessor, take_in};

@@ -37,7 +37,7 @@ const MAX_MESSAGE: usize = 64 * 1024;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Message {
     Hello(Hello),
-    Refused(Refusal),
+    Refused(TakeoverRefusal),
     Contents(Contents),
     Ready,
     Done,
@@ -57,7 +57,7 @@ pub(crate) struct Hello {
 /// Why a port mapper does not hand over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub enum TakeoverRefusal {
     /// The successor is of another user.
     NotPermitted,
     /// The successor speaks an older version of the protocol only.
@@ -67,8 +67,19 @@ pub enum Refusal {
     ServiceManager,
     /// Another one has taken over.
     TakenOver,
-    /// It is about to end.
-    Ending,
+}
+
+impl TakeoverRefusal {
+    /// The reason as a word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPermitted => "not_permitted",
+            Self::Version => "version",
+            Self::ServiceManager => "service_manager",
+            Self::TakenOver => "taken_over",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::protocol::{Channel, Connection, Contents, Hello, Message, Refusal, VERSION};
+use super::protocol::{Channel, Connection, Contents, Hello, Message, TakeoverRefusal, VERSION};
 use crate::connection::{self, Progress, Unfinished};
 use crate::estate::{Estate, EstateError, Place, Records, Stored};
 use crate::listen::ListenError;
@@ -49,11 +49,11 @@ pub enum TakeoverError {
         path: PathBuf,
     },
     /// The other one does not hand over.
-    #[error("the port mapper refuses: {0:?}")]
-    Refused(Refusal),
+    #[error("the port mapper there refuses: {}", .0.as_str())]
+    Refused(TakeoverRefusal),
     /// The other one speaks a newer version of the protocol.
-    #[error("the port mapper speaks version {0}, expected {VERSION} at most")]
-    Version(u32),
+    #[error("the port mapper there is newer than this one")]
+    Version,
     /// Something failed on the way.
     #[error("the takeover failed: {0}")]
     Failed(String),
@@ -93,16 +93,19 @@ impl Predecessor {
     pub(crate) fn greet(connection: OwnedFd) -> Result<Self, TakeoverError> {
         let channel = Channel::new(connection, GREETING);
         let process = channel.other_process()?;
-        if !process.is_trusted() {
-            return Err(TakeoverError::Refused(Refusal::NotPermitted));
-        }
         channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper: None }))?;
         match channel.hear()? {
-            Message::Hello(hello) if hello.portmapper_takeover <= VERSION => {
+            Message::Refused(TakeoverRefusal::Version) => Err(TakeoverError::Version),
+            Message::Refused(refusal) => Err(TakeoverError::Refused(refusal)),
+            Message::Hello(_) if !process.is_trusted() => {
+                Err(TakeoverError::Refused(TakeoverRefusal::NotPermitted))
+            }
+            Message::Hello(hello) if hello.portmapper_takeover > VERSION => {
+                Err(TakeoverError::Version)
+            }
+            Message::Hello(hello) => {
                 Ok(Self { channel, process, keeper: hello.keeper.map(OtherProcess::numbered) })
             }
-            Message::Hello(hello) => Err(TakeoverError::Version(hello.portmapper_takeover)),
-            Message::Refused(refusal) => Err(TakeoverError::Refused(refusal)),
             other => Err(unexpected(other)),
         }
     }
