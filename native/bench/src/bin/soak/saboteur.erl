@@ -32,7 +32,7 @@ obey(Socket) ->
     end.
 
 carry_out(<<"panic">>) ->
-    ok = portmapper_nif:panic_thread(portmapper_server:own_server()),
+    ok = portmapper_nif:panic_thread(portmapper_server:server()),
     <<"done">>;
 carry_out(<<"kill ", Name/binary>>) ->
     Pid = whereis(binary_to_existing_atom(Name)),

@@ -18,8 +18,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// How long a part that has died may take to be there again.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// How long a virtual machine may take to end of what one of its processes did.
-const AFTERMATH: Duration = Duration::from_millis(1_500);
+/// How long a virtual machine may take to end of the death of a process: OTP's
+/// applications have time to say why.
+const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// What the application, and OTP's own, stand on.
 const ENDS: [&str; 3] = ["supervisor", "master", "kernel"];
