@@ -22,7 +22,7 @@ pub(crate) mod atoms {
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
         evicted, user, bad_estate, went_on, store_too_small, not_recorded,
         state_file_unreadable, none, not_running, version,
-        state_file_unreadable, path, takeover_socket, no_port_mapper, takeover_not_permitted,
+        path, takeover_socket, no_port_mapper, takeover_not_permitted,
         takeover_refused, takeover_failed, no_takeover_socket, not_taken_over, taken_over,
         elixir_struct = "__struct__",
     }
