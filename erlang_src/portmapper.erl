@@ -129,7 +129,7 @@
     trim_memory => boolean(),
     systemd => boolean(),
     stored_descriptors => 0..16#ffffffff,
-    state_file => string() | binary(),
+    state_file => default | none | string() | binary(),
     takeover_socket => default | none | string() | binary(),
     takeover => boolean(),
     log_level => default | logger:level() | all | none,
@@ -163,8 +163,9 @@
 %% service manager keeps for this VM (its `FileDescriptorStoreMax'), so that nodes
 %% stay registered when it is killed and started again; 0 by default: none.
 %% `state_file': a file to record what is registered in, so that a node that registers
-%% again after VM and service manager are gone gets the creation that it had; none by
-%% default, or if empty. `takeover_socket': the Unix socket at which a successor takes
+%% again after VM and service manager are gone gets the creation that it had: a path, or
+%% `default' (`nodes-PORT', where `takeover_socket' is by default), or `none', the default.
+%% `takeover_socket': the Unix socket at which a successor takes
 %% over, as {@link takeover/1} and `epmd -takeover' do, of the same user or root alone:
 %% `none', or a path of at most 90 bytes, or `default', which is `takeover-PORT' in
 %% `$RUNTIME_DIRECTORY', else for root in `/run/portmapper', else in

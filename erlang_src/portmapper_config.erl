@@ -127,7 +127,7 @@ to_native(Config) ->
             (addresses, List) when length(List) >= 0 -> [address_text(Each) || Each <- List];
             (addresses, _Other) -> invalid;
             (process_name, Name) -> text(Name);
-            (state_file, Name) -> text(Name);
+            (state_file, Name) when not is_atom(Name) -> text(Name);
             (takeover_socket, Name) when not is_atom(Name) -> text(Name);
             (_Key, Value) -> Value
         end,

@@ -50,7 +50,7 @@ config_is_what_is_in_force(Config) ->
         trim_memory => false,
         systemd => false,
         stored_descriptors => 0,
-        state_file => <<>>,
+        state_file => none,
         takeover_socket => none,
         takeover => false,
         log_level => default,

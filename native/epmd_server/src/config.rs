@@ -1,7 +1,6 @@
 //! What an operator can set, as one value that serde reads and checks whole.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use epmd_core::Exposure;
@@ -9,7 +8,7 @@ use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES, MAX
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::TakeoverSocket;
+use crate::runtime_file::RuntimeFile;
 
 /// The configuration of a server. Names as in C `epmd` where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +52,9 @@ pub struct Config {
     /// How many descriptors the service manager keeps for this process; 0 if it
     /// keeps none.
     pub stored_descriptors: u32,
-    /// A file to record nodes in, so that one that registers again after this
-    /// process and its service manager are gone gets the creation that it had.
+    /// A file to record nodes in (by default none; `nodes-PORT` if it is
+    /// `default`), so that one that registers again after this process and its
+    /// service manager are gone gets the creation that it had.
     pub state_file: StateFile,
     /// Where a successor takes over.
     pub takeover_socket: TakeoverSocket,
@@ -85,7 +85,7 @@ impl Default for Config {
             trim_memory: false,
             systemd: false,
             stored_descriptors: 0,
-            state_file: StateFile::default(),
+            state_file: StateFile::None,
             takeover_socket: TakeoverSocket::Default,
             takeover: false,
             log_level: LogLevel::Default,
@@ -111,7 +111,7 @@ impl Config {
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
             "stored_descriptors" | "remembered_names" => "an integer from 0 to 4294967295",
-            "state_file" => "the absolute path of a file",
+            "state_file" => "default, none, or an absolute path",
             "takeover_socket" => "default, none, or an absolute path of at most 90 bytes",
             "process_name" => "a text of at most 15 bytes",
             "debug" => "an integer from 0 to 255",
@@ -236,33 +236,12 @@ impl From<ProcessName> for String {
     }
 }
 
-/// The absolute path of a file, or none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StateFile(String);
+/// Where a successor takes over. A Unix socket's address holds no longer path, and
+/// it has a temporary name first.
+pub type TakeoverSocket = RuntimeFile<90>;
 
-impl StateFile {
-    /// The path, if there is one.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        Some(Path::new(&self.0)).filter(|path| path.is_absolute())
-    }
-}
-
-impl TryFrom<String> for StateFile {
-    type Error = ConfigError;
-
-    fn try_from(path: String) -> Result<Self, ConfigError> {
-        let is_path = Path::new(&path).is_absolute() && !path.ends_with('/');
-        if path.is_empty() || is_path { Ok(Self(path)) } else { Err(ConfigError::Path(path)) }
-    }
-}
-
-impl From<StateFile> for String {
-    fn from(file: StateFile) -> Self {
-        file.0
-    }
-}
+/// Where nodes are recorded (`PATH_MAX` of Linux).
+pub type StateFile = RuntimeFile<4095>;
 
 /// How long a connection may be silent.
 pub type PacketTimeout = Seconds<1>;
@@ -311,12 +290,14 @@ pub enum ConfigError {
     /// A name that the system would cut.
     #[error("{0} is longer than 15 bytes")]
     ProcessName(String),
-    /// A path that depends on the directory that a process is in.
-    #[error("\"{0}\" is not the absolute path of a file")]
-    Path(String),
     /// A path that is relative or too long.
-    #[error("{0} is no absolute path of at most 90 bytes")]
-    TakeoverSocket(String),
+    #[error("{path} is no absolute path of at most {max} bytes")]
+    Path {
+        /// What was given.
+        path: String,
+        /// How long it may be.
+        max: usize,
+    },
     /// A time that is too short, or longer than a day.
     #[error("{given} seconds, expected {min} to 86400")]
     Seconds {

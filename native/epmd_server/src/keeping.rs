@@ -2,7 +2,7 @@
 //! in the descriptor store, and the records of them there and on disk.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use epmd_core::{ConnId, Event, Owner, Registry};
@@ -116,19 +116,15 @@ impl Shared {
         }
     }
 
+    /// The file to record nodes in, if there is to be one.
+    pub(crate) fn state_file(&self) -> Option<PathBuf> {
+        self.config.read().state_file.path("nodes", self.port())
+    }
+
     /// Records every change in the file for that from now on, if there is one.
     pub(crate) fn open_state_file(&self) {
-        let file = self.config.read().state_file.clone();
-        let Some(path) = file.path() else { return };
         let registry = self.registry.write();
-        let mut journals = self.kept.journals.lock();
-        match Journal::on_disk(path, &self.kept.snapshot(&registry, &mut journals)) {
-            Ok(journal) => {
-                journals.on_disk = Some(journal);
-                self.kept.records.store(true, Ordering::Relaxed);
-            }
-            Err(error) => self.not_recorded(Some(path), &error),
-        }
+        self.renew_on_disk(&registry, &mut self.kept.journals.lock());
     }
 
     fn not_recorded(&self, file: Option<&Path>, error: &std::io::Error) {
@@ -192,11 +188,15 @@ impl Shared {
     }
 
     fn renew_on_disk(&self, registry: &Registry, journals: &mut Journals) {
-        let file = self.config.read().state_file.clone();
-        let Some(path) = file.path() else { return };
-        match Journal::on_disk(path, &self.kept.snapshot(registry, journals)) {
-            Ok(journal) => journals.on_disk = Some(journal),
-            Err(error) => self.not_recorded(Some(path), &error),
+        let Some(path) = self.state_file() else { return };
+        let snapshot = self.kept.snapshot(registry, journals);
+        let has_directory = self.config.read().state_file.make_directory();
+        match has_directory.and_then(|()| Journal::on_disk(&path, &snapshot)) {
+            Ok(journal) => {
+                journals.on_disk = Some(journal);
+                self.kept.records.store(true, Ordering::Relaxed);
+            }
+            Err(error) => self.not_recorded(Some(&path), &error),
         }
     }
 

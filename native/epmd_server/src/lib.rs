@@ -31,6 +31,7 @@ mod notices;
 mod platform;
 mod reports;
 mod runtime;
+mod runtime_file;
 mod server;
 mod service_manager;
 mod session;
@@ -41,7 +42,8 @@ mod store;
 mod takeover;
 
 pub use config::{
-    Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds, StateFile,
+    Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds,
+    StateFile, TakeoverSocket,
 };
 pub use counters::CounterValues;
 pub use estate::{Estate, EstateError};
@@ -52,4 +54,4 @@ pub use platform::{Holder, PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
 pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;
-pub use takeover::{TakeoverError, TakeoverRefusal, TakeoverSocket};
+pub use takeover::{TakeoverError, TakeoverRefusal};

@@ -139,8 +139,8 @@ fn prepare(
         shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
     }
     let runtime = runtime::build().map_err(ListenError::Thread)?;
-    if let Some(path) = shared.config.read().state_file.path() {
-        estate.add_file(path, &shared.notices);
+    if let Some(path) = shared.state_file() {
+        estate.add_file(&path, &shared.notices);
     }
     runtime.block_on(async {
         take_in(&shared, estate);

@@ -362,8 +362,7 @@ struct State(Config);
 impl State {
     fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("portmapper-{test}-{}", std::process::id()));
-        let file = path.to_str().unwrap().to_owned();
-        Self(Config { state_file: StateFile::try_from(file).unwrap(), ..local() })
+        Self(Config { state_file: StateFile::Path(path), ..local() })
     }
 
     fn serve(&self) -> Served {
@@ -371,7 +370,8 @@ impl State {
     }
 
     fn path(&self) -> &std::path::Path {
-        self.0.state_file.path().unwrap()
+        let StateFile::Path(path) = &self.0.state_file else { unreachable!() };
+        path
     }
 }
 
@@ -429,7 +429,7 @@ fn a_state_file_that_makes_no_sense_is_put_aside() {
 
 #[test]
 fn a_state_file_that_cannot_be_written_is_told_and_the_server_serves() {
-    let file = StateFile::try_from("/proc/portmapper".to_owned()).unwrap();
+    let file = StateFile::Path("/proc/portmapper".into());
     let server = Served::with(Config { state_file: file, ..local() });
     let not_recorded = |one: &Notice| matches!(one, Notice::NotRecorded { file: Some(_), .. });
     assert!(server.notices().iter().any(not_recorded));

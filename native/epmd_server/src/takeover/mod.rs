@@ -7,7 +7,6 @@
 //! serves. Until then it has closed nothing, and goes on if anything fails.
 
 mod give;
-mod path;
 mod protocol;
 mod socket;
 mod take;
@@ -22,7 +21,6 @@ use self::socket::Socket;
 use crate::connection::Unfinished;
 
 pub(crate) use give::{Successor, await_successor, go_on, hand_over};
-pub use path::TakeoverSocket;
 pub use protocol::TakeoverRefusal;
 pub(crate) use socket::{connect, open};
 pub use take::TakeoverError;

@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{TakeoverError, TakeoverSocket};
+use super::TakeoverError;
+use crate::TakeoverSocket;
 use crate::notices::Notice;
 use crate::platform;
 use crate::shared::Shared;
+
+/// The name of the file, with the port.
+const NAME: &str = "takeover";
 
 /// A socket in the file system. Dropping it removes the file, unless it is
 /// another one's by then.
@@ -60,7 +64,7 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
 /// cannot serves all the same.
 pub(crate) fn open(shared: &Shared) {
     let at = shared.config.read().takeover_socket.clone();
-    let Some(path) = at.path(shared.port()) else { return };
+    let Some(path) = at.path(NAME, shared.port()) else { return };
     match Socket::open(&at, path.clone()) {
         Ok(socket) => *shared.takeover.socket.lock() = Some(socket),
         Err(error) => shared.notices.push(Notice::NoTakeoverSocket {
@@ -73,7 +77,7 @@ pub(crate) fn open(shared: &Shared) {
 
 /// Connects to the port mapper that has a port.
 pub(crate) fn connect(at: &TakeoverSocket, port: u16) -> Result<OwnedFd, TakeoverError> {
-    let path = at.path(port).ok_or(TakeoverError::NoSocket)?;
+    let path = at.path(NAME, port).ok_or(TakeoverError::NoSocket)?;
     platform::connect_to(&path).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::ACCESS | Errno::PERM) => TakeoverError::NotPermitted { path },
         _ => TakeoverError::NobodyThere { path, error },

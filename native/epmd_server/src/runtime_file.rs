@@ -1,4 +1,4 @@
-//! Where a port mapper waits for its successor.
+//! Files that a port mapper has for as long as the system runs.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
 
-/// The path of the socket over which a successor takes over.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A file of this port mapper, whose path has at most `MAX` bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Form", into = "Form")]
-pub enum TakeoverSocket {
-    /// `takeover-PORT` in the directory for such files: `$RUNTIME_DIRECTORY`, else
-    /// for root `/run/portmapper`, else `portmapper` in `$XDG_RUNTIME_DIR`, else
-    /// `/tmp/portmapper-UID`.
-    #[default]
+pub enum RuntimeFile<const MAX: usize> {
+    /// In the directory for such files, its name and the port as its name:
+    /// `$RUNTIME_DIRECTORY`, else for root `/run/portmapper`, else `portmapper` in
+    /// `$XDG_RUNTIME_DIR`, else `/tmp/portmapper-UID`.
     Default,
     /// There is none.
     None,
@@ -39,39 +38,37 @@ enum Word {
     None,
 }
 
-/// What a Unix socket's address can hold, less what a temporary name adds.
-const MAX_PATH: usize = 90;
-
-impl TryFrom<Form> for TakeoverSocket {
+impl<const MAX: usize> TryFrom<Form> for RuntimeFile<MAX> {
     type Error = ConfigError;
 
     fn try_from(form: Form) -> Result<Self, ConfigError> {
         match form {
             Form::Word(Word::Default) => Ok(Self::Default),
             Form::Word(Word::None) => Ok(Self::None),
-            Form::Path(path) if path.starts_with('/') && path.len() <= MAX_PATH => {
+            Form::Path(path) if path.starts_with('/') && path.len() <= MAX => {
                 Ok(Self::Path(path.into()))
             }
-            Form::Path(path) => Err(ConfigError::TakeoverSocket(path)),
+            Form::Path(path) => Err(ConfigError::Path { path, max: MAX }),
         }
     }
 }
 
-impl From<TakeoverSocket> for Form {
-    fn from(socket: TakeoverSocket) -> Self {
-        match socket {
-            TakeoverSocket::Default => Self::Word(Word::Default),
-            TakeoverSocket::None => Self::Word(Word::None),
-            TakeoverSocket::Path(path) => Self::Path(path.to_string_lossy().into_owned()),
+impl<const MAX: usize> From<RuntimeFile<MAX>> for Form {
+    fn from(file: RuntimeFile<MAX>) -> Self {
+        match file {
+            RuntimeFile::Default => Self::Word(Word::Default),
+            RuntimeFile::None => Self::Word(Word::None),
+            RuntimeFile::Path(path) => Self::Path(path.to_string_lossy().into_owned()),
         }
     }
 }
 
-impl TakeoverSocket {
-    /// The path for the port mapper on a port, if there is to be one.
-    pub(crate) fn path(&self, port: u16) -> Option<PathBuf> {
+impl<const MAX: usize> RuntimeFile<MAX> {
+    /// The path of the file of this name for the port mapper on a port, if there is
+    /// to be one.
+    pub(crate) fn path(&self, name: &str, port: u16) -> Option<PathBuf> {
         match self {
-            Self::Default => Some(directory().join(format!("takeover-{port}"))),
+            Self::Default => Some(directory().join(format!("{name}-{port}"))),
             Self::None => None,
             Self::Path(path) => Some(path.clone()),
         }
@@ -152,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_this_user_s_alone_is_not_used() {
-        let base = std::env::temp_dir().join(format!("takeover-path-{}", std::process::id()));
+        let base = std::env::temp_dir().join(format!("runtime-file-{}", std::process::id()));
         std::fs::create_dir(&base).unwrap();
         let make = |name: &str, mode| {
             let path = base.join(name);
@@ -174,11 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_absolute_and_fits_into_an_address() {
-        let read = |text: &str| serde_json::from_value::<TakeoverSocket>(text.into());
-        assert_eq!(read("default").unwrap(), TakeoverSocket::Default);
-        assert_eq!(read("none").unwrap(), TakeoverSocket::None);
-        assert_eq!(read("/run/a").unwrap(), TakeoverSocket::Path("/run/a".into()));
+    fn a_path_is_absolute_and_not_too_long() {
+        type File = RuntimeFile<90>;
+        let read = |text: &str| serde_json::from_value::<File>(text.into());
+        assert_eq!(read("default").unwrap(), File::Default);
+        assert_eq!(read("none").unwrap(), File::None);
+        assert_eq!(read("/run/a").unwrap(), File::Path("/run/a".into()));
         for wrong in ["", "run/a", "@a", &format!("/{}", "a".repeat(90))] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
