@@ -148,15 +148,13 @@ fn connections_that_wait_are_served_by_the_successor() {
 fn a_listing_that_is_read_in_part_is_read_to_its_end() {
     let (place, old) = start();
     let port = old.port();
-    let name = |n: u32| format!("{n:0>200}");
-    // More than the buffers of both sockets hold.
-    let nodes: Vec<_> = (0..2_000).map(|n| register(port, name(n).as_bytes())).collect();
+    // More than the system lets the buffers of a connection grow to.
+    (0..6_000).for_each(|n: u32| old.register_own(&format!("{n:0>5}{}", "𝄞".repeat(250))));
     let whole = ask(port, NAMES);
-    let mut readers: Vec<_> = (0..20).map(|_| Client::connect(port)).collect();
+    let mut readers: Vec<_> = (0..5).map(|_| Client::connect(port)).collect();
     readers.iter_mut().for_each(|reader| reader.send(NAMES));
     let parts: Vec<_> = readers.iter_mut().map(|reader| reader.read(1_000)).collect();
-    let waiting = nodes.len() + 1;
-    wait_until("one waits", || old.info().open_connections >= waiting);
+    old.wait_for_open_connections(5);
     let mut servers = vec![old];
     for _ in 0..3 {
         servers.push(Served::taking_over(place.config()).unwrap());
