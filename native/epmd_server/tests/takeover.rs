@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::load::Load;
@@ -264,14 +264,16 @@ fn an_exchange_needs_no_path() {
 }
 
 const HELLO: &str = r#"{"hello":{"portmapper_takeover":1}}"#;
+const PREPARED: &str = r#""prepared""#;
 
 /// What a successor says, up to a step after which it is gone.
 fn succeed_until(step: usize, path: &std::path::Path) {
     let side = Side::connect(path);
-    let steps: [&dyn Fn(); 6] = [
+    let steps: [&dyn Fn(); 7] = [
         &|| {},
         &|| side.say(HELLO),
         &|| assert!(side.hear().starts_with(r#"{"hello":"#)),
+        &|| side.say(PREPARED),
         &|| assert!(side.hear().starts_with(r#"{"contents":"#)),
         // The bytes, and the descriptors of a few nodes.
         &|| while side.receive().1.is_empty() {},
@@ -290,13 +292,13 @@ fn whatever_a_successor_does_before_it_serves_the_old_one_goes_on() {
     let port = old.port();
     let nodes: Vec<_> = (0..300).map(|n| register(port, n.to_string().as_bytes())).collect();
     let request = port_please(b"7");
-    for step in 0..6 {
+    for step in 0..7 {
         let mut waiting = Client::connect(port);
         waiting.send(&request[..3]);
         waiting.wait_until_read();
         old.notices();
         succeed_until(step, &place.path());
-        if step >= 3 {
+        if step >= 4 {
             wait_until("it is told", || matches!(old.notices()[..], [Notice::NotTakenOver { .. }]));
         }
         assert_eq!(ask(port, &request), found(b"7", 4711), "{step}");
@@ -321,6 +323,7 @@ fn a_successor_that_hangs_is_given_up_after_two_seconds() {
     let side = Side::connect(&place.path());
     side.say(HELLO);
     assert!(side.hear().starts_with(r#"{"hello":"#));
+    side.say(PREPARED);
     assert!(side.hear().starts_with(r#"{"contents":"#));
     let begun = Instant::now();
     assert_eq!(ask(port, &port_please(b"n1")), found(b"n1", 4711));
@@ -346,7 +349,7 @@ fn who_speaks_another_protocol_or_an_older_version_is_refused() {
     // A newer one says more.
     let side = Side::connect(&place.path());
     side.say(r#"{"hello":{"portmapper_takeover":2,"more":[1]}}"#);
-    assert_eq!(side.hear(), r#"{"hello":{"portmapper_takeover":1}}"#);
+    assert_eq!(side.hear(), r#"{"hello":{"portmapper_takeover":1,"descriptors":0}}"#);
     drop(side);
     assert_eq!(old.phase(), Phase::Running);
 }
@@ -376,6 +379,7 @@ fn take_from(
 fn give(records: &str, side: &Side, listener: &TcpListener, node: &Client) {
     assert!(side.hear().starts_with(r#"{"hello":"#));
     side.say(HELLO);
+    assert_eq!(side.hear(), PREPARED);
     side.say(&format!(
         r#"{{"contents":{{"records":{},"connections":2,"data":0,"listeners":1,"descriptors":2}}}}"#,
         records.len()
@@ -424,7 +428,7 @@ fn what_cannot_be_taken_over_is_told_and_nothing_of_it_is_closed() {
         assert!(error.to_string().starts_with(reason), "{error}");
         assert!(node.is_open());
         let address = listener.local_addr().unwrap();
-        assert!(std::net::TcpStream::connect(address).is_ok());
+        assert!(TcpStream::connect(address).is_ok());
     }
 }
 

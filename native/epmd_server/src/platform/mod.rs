@@ -104,6 +104,15 @@ pub(crate) fn name_process(name: &str) {
     }
 }
 
+/// Prepares for so many more descriptors, if the limit allows them. As they come, the
+/// kernel would make its table larger in steps, each of which takes it milliseconds.
+pub(crate) fn make_room(descriptors: usize) {
+    let Ok(null) = std::fs::File::open("/dev/null") else { return };
+    let used = null.as_raw_fd().saturating_add(RESERVED_DESCRIPTORS);
+    let last = i32::try_from(descriptors).unwrap_or(i32::MAX).saturating_add(used);
+    drop(fcntl_dupfd_cloexec(null, last));
+}
+
 /// Descriptors that connections leave to the rest of the VM, which has to open
 /// files (its code, its logs) at the worst of times.
 const RESERVED_DESCRIPTORS: i32 = 16;

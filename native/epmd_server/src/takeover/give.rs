@@ -78,27 +78,32 @@ async fn accept(listener: Option<&AsyncFd<OwnedFd>>) -> Option<OwnedFd> {
     accepted.ok()
 }
 
+/// Exchanges greetings. Clients are served meanwhile.
 async fn greet(shared: &Shared, connection: OwnedFd) -> io::Result<Successor> {
-    let connection = watch(connection)?;
-    let heard = timeout(GREETING, connection.readable()).await;
-    drop(heard??);
-    let channel = Channel::new(connection.into_inner(), GREETING);
-    let (process, hello) = hear_hello(&channel)?;
+    let (channel, Message::Hello(hello)) = hear(connection).await? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let process = channel.other_process()?;
     if let Some(refusal) = reason_to_refuse(shared, &process, &hello) {
         channel.say(&Message::Refused(refusal))?;
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let keeper = shared.reports.manager().is_some_and(ServiceManager::is_keeper);
     let keeper = keeper.then(|| std::os::unix::process::parent_id().cast_signed());
-    channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper }))?;
-    Ok(Successor { channel, pid: process.pid() })
-}
-
-fn hear_hello(channel: &Channel) -> io::Result<(OtherProcess, Hello)> {
-    match channel.hear()? {
-        Message::Hello(hello) => Ok((channel.other_process()?, hello)),
+    let descriptors = shared.held.len() + shared.waiting.load(Ordering::Relaxed);
+    channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper, descriptors }))?;
+    match hear(channel.into_socket()).await? {
+        (channel, Message::Prepared) => Ok(Successor { channel, pid: process.pid() }),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+async fn hear(connection: OwnedFd) -> io::Result<(Channel, Message)> {
+    let connection = watch(connection)?;
+    drop(timeout(GREETING, connection.readable()).await??);
+    let channel = Channel::new(connection.into_inner(), GREETING);
+    let message = channel.hear()?;
+    Ok((channel, message))
 }
 
 fn reason_to_refuse(

@@ -4,6 +4,7 @@
 //! successor                      the one that hands over
 //! hello                     -->
 //!                           <--  hello, or refused
+//! prepared                  -->
 //!                           <--  contents: how much of everything follows
 //!                           <--  the bytes, in pieces
 //!                           <--  the descriptors, many a message
@@ -38,6 +39,7 @@ const MAX_MESSAGE: usize = 64 * 1024;
 pub(crate) enum Message {
     Hello(Hello),
     Refused(TakeoverRefusal),
+    Prepared,
     Contents(Contents),
     Ready,
     Done,
@@ -52,6 +54,9 @@ pub(crate) struct Hello {
     /// killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keeper: Option<i32>,
+    /// About how many descriptors will come.
+    #[serde(default)]
+    pub(crate) descriptors: usize,
 }
 
 /// Why a port mapper does not hand over.
@@ -123,6 +128,10 @@ pub(crate) struct Channel {
 impl Channel {
     pub(crate) fn new(socket: OwnedFd, time: Duration) -> Self {
         Self { socket, deadline: Instant::now() + time }
+    }
+
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     /// Gives all that follows so much time.

@@ -13,7 +13,7 @@ use super::protocol::{Channel, Connection, Contents, Hello, Message, TakeoverRef
 use crate::connection::{self, Progress, Unfinished};
 use crate::estate::{Estate, EstateError, Place, Records, Stored};
 use crate::listen::ListenError;
-use crate::platform::OtherProcess;
+use crate::platform::{self, OtherProcess};
 use crate::shared::{Peer, Shared};
 
 /// How long the other one may take to answer hello: it may be busy with another
@@ -93,7 +93,11 @@ impl Predecessor {
     pub(crate) fn greet(connection: OwnedFd) -> Result<Self, TakeoverError> {
         let channel = Channel::new(connection, GREETING);
         let process = channel.other_process()?;
-        channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper: None }))?;
+        channel.say(&Message::Hello(Hello {
+            portmapper_takeover: VERSION,
+            keeper: None,
+            descriptors: 0,
+        }))?;
         match channel.hear()? {
             Message::Refused(TakeoverRefusal::Version) => Err(TakeoverError::Version),
             Message::Refused(refusal) => Err(TakeoverError::Refused(refusal)),
@@ -104,6 +108,9 @@ impl Predecessor {
                 Err(TakeoverError::Version)
             }
             Message::Hello(hello) => {
+                platform::make_room(hello.descriptors);
+                // If the other one has gone, what it says tells why.
+                let _ = channel.say(&Message::Prepared);
                 Ok(Self { channel, process, keeper: hello.keeper.map(OtherProcess::numbered) })
             }
             other => Err(unexpected(other)),
@@ -139,7 +146,8 @@ impl Predecessor {
 
     /// Tells that all is ready; back when all is the caller's alone.
     pub(crate) fn await_done(&self) -> Result<(), TakeoverError> {
-        match self.channel.say(&Message::Ready).and_then(|()| self.channel.hear()) {
+        let _ = self.channel.say(&Message::Ready);
+        match self.channel.hear() {
             Ok(Message::Done) => Ok(()),
             Ok(other) => Err(unexpected(other)),
             Err(error) if self.is_sole_heir(&error) => Ok(()),
