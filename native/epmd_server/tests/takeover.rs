@@ -241,10 +241,12 @@ fn of_several_successors_one_takes_over_and_the_others_are_told() {
             assert!(matches!(error, TakeoverError::Refused(TakeoverRefusal::TakenOver)), "{error}");
         }
         // One that came later may have taken over from the first.
-        let mut serving = won.into_iter().flatten().filter(|one| one.phase() == Phase::Running);
-        let last = serving.next().unwrap();
-        assert!(serving.next().is_none());
-        last
+        let mut won: Vec<_> = won.into_iter().flatten().collect();
+        wait_until("one serves", || {
+            won.retain(|one| one.phase() == Phase::Running);
+            won.len() == 1
+        });
+        won.remove(0)
     });
     assert_taken_over(&old);
     assert_eq!(successor.count(), 1);

@@ -31,6 +31,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// by then.
 const PUT_ASIDE: Duration = Duration::from_millis(500);
 
+/// How long it may take to tell each other why nothing is handed over.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// How long a successor that comes too late may take to say hello.
 const LATE_GREETING: Duration = Duration::from_millis(100);
 
@@ -141,6 +144,7 @@ pub(crate) async fn hand_over(shared: &Arc<Shared>, successor: Successor) -> boo
             true
         }
         Err(error) => {
+            channel.allow(LAST_WORDS);
             let reason = reason(&channel, error);
             // It may be gone.
             let _ = channel.say(&Message::Failed { reason: reason.clone() });
@@ -154,8 +158,7 @@ pub(crate) async fn hand_over(shared: &Arc<Shared>, successor: Successor) -> boo
 /// What a successor that gave up has to say of it, else what the system says.
 fn reason(channel: &Channel, error: io::Error) -> String {
     let told = match error.kind() {
-        // What came before the end may be unread; the error is told first.
-        io::ErrorKind::UnexpectedEof => channel.hear().or_else(|_| channel.hear()).ok(),
+        io::ErrorKind::UnexpectedEof => channel.hear().ok(),
         _ => None,
     };
     match told {

@@ -162,7 +162,7 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        platform::send(&self.socket, self.time_left()?, bytes, descriptors).map_err(in_time)
+        platform::send(&self.socket, self.time_left()?, bytes, descriptors).map_err(as_it_is)
     }
 
     /// The next message.
@@ -198,8 +198,12 @@ impl Channel {
     }
 
     fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<(&'b [u8], Vec<OwnedFd>)> {
-        let received = platform::receive(&self.socket, self.time_left()?, buffer);
-        let (count, descriptors) = received.map_err(in_time)?;
+        let mut received = platform::receive(&self.socket, self.time_left()?, buffer);
+        if matches!(&received, Err(error) if error.kind() == io::ErrorKind::ConnectionReset) {
+            // An end with something unread is told before what came earlier.
+            received = platform::receive(&self.socket, self.time_left()?, buffer);
+        }
+        let (count, descriptors) = received.map_err(as_it_is)?;
         match buffer.get(..count) {
             Some(bytes) if count > 0 => Ok((bytes, descriptors)),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -207,11 +211,10 @@ impl Channel {
     }
 }
 
-/// A socket calls it otherwise when a time-out of its own has passed.
-fn in_time(error: io::Error) -> io::Error {
+/// A socket calls it otherwise when its time-out has passed, or the other end is closed.
+fn as_it_is(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        // So does one whose other end closed with something unread.
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             io::ErrorKind::UnexpectedEof.into()
         }
