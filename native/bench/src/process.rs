@@ -8,10 +8,12 @@ use procfs::ProcResult;
 use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// A process and its children, measured as one.
+/// A process and its descendants, measured as one.
 #[derive(Debug)]
 pub struct Family {
     root: i32,
+    /// Whether they do not count.
+    is_alone: bool,
 }
 
 /// A process whose program is in this directory, if there is one.
@@ -51,22 +53,37 @@ impl Family {
     /// That of a process.
     #[must_use]
     pub const fn of(root: i32) -> Self {
-        Self { root }
+        Self { root, is_alone: false }
+    }
+
+    /// The process without its descendants.
+    #[must_use]
+    pub const fn root_alone(&self) -> Self {
+        Self { root: self.root, is_alone: true }
     }
 
     /// That of whoever listens on a port.
     #[must_use]
     pub fn on_port(port: u16) -> Option<Self> {
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-        epmd_server::port_holder(any).map(|holder| Self { root: holder.pid })
+        epmd_server::port_holder(any).map(|holder| Self::of(holder.pid))
     }
 
+    /// The process first, each before its children.
     fn members(&self) -> ProcResult<Vec<Process>> {
-        let all: Vec<_> = all_processes()?.flatten().collect();
-        let is_member = |process: &Process| {
-            process.pid == self.root || process.stat().is_ok_and(|stat| stat.ppid == self.root)
-        };
-        Ok(all.into_iter().filter(is_member).collect())
+        let mut members = vec![Process::new(self.root)?];
+        if self.is_alone {
+            return Ok(members);
+        }
+        let others = all_processes()?.flatten();
+        let mut others: Vec<_> =
+            others.filter_map(|other| Some((other.stat().ok()?.ppid, other))).collect();
+        let mut next = 0;
+        while let Some(parent) = members.get(next).map(|member| member.pid) {
+            members.extend(others.extract_if(.., |(ppid, _)| *ppid == parent).map(|(_, one)| one));
+            next += 1;
+        }
+        Ok(members)
     }
 
     /// How many processes, and threads in them.
@@ -109,14 +126,16 @@ impl Family {
         Ok(sleeps)
     }
 
-    /// Ends the process, and waits for that.
+    /// Ends all, and waits for that; the process first, which may start others again.
     pub fn kill(self) {
-        if let Some(pid) = Pid::from_raw(self.root) {
+        let members = self.members().unwrap_or_default();
+        let pids: Vec<_> = members.iter().filter_map(|one| Pid::from_raw(one.pid)).collect();
+        for &pid in &pids {
             let _ = kill_process(pid, Signal::KILL);
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while test_kill_process(pid).is_ok() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while pids.iter().any(|&pid| test_kill_process(pid).is_ok()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

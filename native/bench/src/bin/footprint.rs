@@ -81,8 +81,9 @@ fn run() -> Result<ExitCode> {
         c_starts.push(time_start(Path::new("epmd"))?);
     }
     let own = Row::of_daemon("portmapper", &ours, &own_starts)?;
+    let keeper = Row::of_keeper("of that, the keeper", &ours)?;
     let c = Row::of_daemon("C epmd", Path::new("epmd"), &c_starts)?;
-    let rows = [own, Row::of_bare_vm()?, c];
+    let rows = [own, keeper, Row::of_bare_vm()?, c];
     let [own, ..] = &rows;
     println!("| idle | {} |", HEADINGS.join(" | "));
     println!("|---|{}", "---:|".repeat(HEADINGS.len()));
@@ -200,6 +201,14 @@ impl Row {
             registered: median_of(|start| start.registered),
         };
         Ok(Self { start: Some(start), ..row? })
+    }
+
+    /// What the parent of the virtual machine takes.
+    fn of_keeper(name: &'static str, program: &Path) -> Result<Self> {
+        let (_, family, _) = start_daemon(program)?;
+        let row = Self::of_idle(name, &family.root_alone());
+        family.kill();
+        row
     }
 
     /// The least that any Erlang program takes.
