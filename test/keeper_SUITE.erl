@@ -12,6 +12,7 @@
     a_node_that_ended_meanwhile_is_not_listed/1,
     the_name_of_a_node_that_ended_meanwhile_can_be_had/1,
     as_first_process_of_a_container_it_loses_no_node/1,
+    as_first_process_it_tells_whoever_waits_outside/1,
     in_the_foreground_it_loses_no_node_and_tells/1,
     in_the_background_it_tells_the_system_log/1,
     a_stopped_node_is_closed_though_the_keeper_has_its_connection/1,
@@ -126,11 +127,7 @@ the_name_of_a_node_that_ended_meanwhile_can_be_had(Config) ->
 
 as_first_process_of_a_container_it_loses_no_node(Config) ->
     Port = ?config(port, Config),
-    Unshare = ["unshare", "--pid", "--fork", "--mount-proc"],
-    os:find_executable("unshare") =/= false andalso
-        element(1, testkit:run(Unshare ++ ["true"])) =:= 0 orelse
-        throw({skip, "no pid namespaces here (not root?)"}),
-    Epmd = release:start(Port, Unshare ++ ["--kill-child", release:epmd()], []),
+    Epmd = container(Port, []),
     _ = program:await(Epmd, "listens on"),
     Nodes = register_many(Port, 3),
     [Pid] = release:vms(Port),
@@ -141,6 +138,26 @@ as_first_process_of_a_container_it_loses_no_node(Config) ->
     {0, _} = testkit:run(["kill", Init]),
     ?assertMatch({0, _}, program:await_exit(Epmd)),
     ok = release:await_end(Port).
+
+as_first_process_it_tells_whoever_waits_outside(Config) ->
+    Port = ?config(port, Config),
+    Manager = service_manager:start(),
+    Epmd = container(Port, service_manager:environment(Manager)),
+    [<<"READY=1">>, <<"STATUS=0 nodes", _/binary>>] = service_manager:next(Manager),
+    {ok, _Socket, _} = testkit:register(Port, "n", 4711),
+    [<<"STATUS=1 node ", _/binary>>] = service_manager:next(Manager),
+    [Pid] = release:vms(Port),
+    {0, _} = testkit:run(["kill", release:keeper(Pid)]),
+    ?assertEqual([<<"STOPPING=1">>, <<"STATUS=Stopping">>], service_manager:next(Manager)),
+    ?assertMatch({0, _}, program:await_exit(Epmd)),
+    ok = service_manager:stop(Manager).
+
+container(Port, Variables) ->
+    Unshare = ["unshare", "--pid", "--fork", "--mount-proc"],
+    os:find_executable("unshare") =/= false andalso
+        element(1, testkit:run(Unshare ++ ["true"])) =:= 0 orelse
+        throw({skip, "no pid namespaces here (not root?)"}),
+    release:start(Port, Unshare ++ ["--kill-child", release:epmd()], Variables).
 
 in_the_foreground_it_loses_no_node_and_tells(Config) ->
     Port = ?config(port, Config),

@@ -27,6 +27,7 @@
     it_runs_as_a_user_that_may_do_nothing/1,
     a_vm_that_hangs_is_replaced/1,
     a_vm_that_was_killed_is_replaced/1,
+    nodes_outlive_every_end_of_the_vm_but_a_stop/1,
     stop_is_orderly_and_the_next_client_starts_it/1,
     after_a_kill_it_is_down_until_somebody_connects/1
 ]).
@@ -49,6 +50,7 @@ groups() ->
         it_runs_as_a_user_that_may_do_nothing,
         a_vm_that_hangs_is_replaced,
         a_vm_that_was_killed_is_replaced,
+        nodes_outlive_every_end_of_the_vm_but_a_stop,
         after_a_kill_it_is_down_until_somebody_connects
     ],
     [
@@ -309,6 +311,41 @@ a_vm_that_was_killed_is_replaced(Config) ->
     ?assertEqual(no_names(), epmd(Config, ["-names"])),
     ok = await_state(Config, "active"),
     ?assertNotEqual(Pid, show(Config, "MainPID")).
+
+%% More of them than a process may have files open by default.
+nodes_outlive_every_end_of_the_vm_but_a_stop(Config) ->
+    Count = 1500,
+    Pid = start(Config),
+    Script = filename:join(?config(data_dir, Config), "nodes.py"),
+    Host = ?config(host, Config),
+    Nodes = systemd_host:start_program(Host, ["python3", Script, integer_to_list(Count)]),
+    _ = program:await(Nodes, "registered\n"),
+    %% With the records of them.
+    ok = testkit:wait_until(fun() -> stored(Config) =:= Count + 1 end, 60_000),
+    [
+        begin
+            {0, _} = run(Config, Command),
+            {0, Names} = epmd(Config, ["-names"]),
+            ?assertEqual(Count + 1, length(string:lexemes(Names, "\n"))),
+            ok = program:send(Nodes, "\n"),
+            _ = program:await(Nodes, "closed 0\n")
+        end
+     || Command <- [["kill", "-KILL", Pid], ["systemctl", "restart", "epmd.service"]]
+    ],
+    {0, _} = run(Config, ["systemctl", "stop", "epmd.service"]),
+    ok = program:send(Nodes, "\n"),
+    %% By FileDescriptorStorePreserve.
+    Ended = case version(Config) >= 254 of true -> 0; false -> Count end,
+    _ = program:await(Nodes, io_lib:format("closed ~b\n", [Ended])),
+    ok = program:stop(Nodes).
+
+version(Config) ->
+    {0, Text} = run(Config, ["systemctl", "--version"]),
+    {match, [Version]} = re:run(Text, "^systemd (\\d+)", [{capture, all_but_first, list}]),
+    list_to_integer(Version).
+
+stored(Config) ->
+    list_to_integer(show(Config, "NFileDescriptorStore")).
 
 stop_is_orderly_and_the_next_client_starts_it(Config) ->
     _ = start(Config),

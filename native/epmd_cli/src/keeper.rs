@@ -12,6 +12,7 @@ mod life;
 mod message;
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use crate::file_limit;
 use crate::handover::Named;
+use crate::service;
 use crate::signals::{Signals, asks_for_end};
 use crate::voice::Voice;
 use back_off::BackOff;
@@ -53,6 +55,8 @@ pub(crate) struct Keeper<C> {
     takes_along: bool,
     voice: Voice,
     signals: Signals,
+    /// Who waits for what this process tells, as the first one of a container.
+    manager: Option<UnixDatagram>,
     held: Held,
     back_off: BackOff,
     /// Whether any virtual machine has served.
@@ -80,6 +84,7 @@ impl<C: Fn() -> Command> Keeper<C> {
             takes_along,
             voice,
             signals,
+            manager: service::manager_of_container(),
             held,
             back_off: BackOff::default(),
             served: false,
@@ -174,6 +179,9 @@ impl<C: Fn() -> Command> Keeper<C> {
     fn follow(&mut self, datagram: Datagram, life: &mut Life) -> Result<(), BadMessage> {
         let Datagram { text, descriptors } = datagram;
         let message = Message::read(&text)?;
+        if let Some(manager) = self.manager.as_ref().filter(|_| message.is_report()) {
+            let _ = manager.send(&text);
+        }
         if message.ready {
             life.stopping = false;
             self.served = true;

@@ -1,6 +1,10 @@
 //! The service that this process is, as its manager tells it.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,10 +16,29 @@ use crate::file_limit;
 /// How long the manager may take to tell it.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether a service manager waits to be told of this process. The first process of a
-/// container has its orphans to reap, whoever waits for it.
+/// Where a service manager waits to be told of this process.
+fn address() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())
+}
+
+/// Whether this process is a service, and not the first one of a container: that has
+/// orphans to reap, whoever waits for it.
 pub(crate) fn is_this() -> bool {
-    !getpid().is_init() && std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
+    !getpid().is_init() && address().is_some()
+}
+
+/// The way to whoever waits for the first process of a container, if this is it.
+pub(crate) fn manager_of_container() -> Option<UnixDatagram> {
+    let address = address().filter(|_| getpid().is_init())?;
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path)),
+    };
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect_addr(&address.ok()?).ok()?;
+    // Nothing is told to one that does not listen.
+    socket.set_nonblocking(true).ok()?;
+    Some(socket)
 }
 
 /// How many descriptors the manager stores. systemd tells it from version 254 on;

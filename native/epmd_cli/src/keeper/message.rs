@@ -12,6 +12,8 @@ pub(crate) struct Message<'t> {
     pub(crate) ready: bool,
     /// It ends, and needs no successor.
     pub(crate) stopping: bool,
+    /// It tells how it is.
+    pub(crate) has_status: bool,
     /// The name under which to hold the descriptors that came along.
     pub(crate) store: Option<&'t str>,
     /// The name whose descriptors to close.
@@ -46,6 +48,7 @@ impl<'t> Message<'t> {
             match line.split_once('=').ok_or(BadMessage::NoAssignments)? {
                 ("READY", "1") => message.ready = true,
                 ("STOPPING", "1") => message.stopping = true,
+                ("STATUS", _) => message.has_status = true,
                 ("FDSTORE", "1") => store = true,
                 ("FDSTOREREMOVE", "1") => remove = true,
                 ("FDNAME", value) => name = Some(value),
@@ -58,6 +61,11 @@ impl<'t> Message<'t> {
             message.remove = remove.then_some(name);
         }
         Ok(message)
+    }
+
+    /// Whether it is for whoever watches over the service, too.
+    pub(crate) const fn is_report(&self) -> bool {
+        self.ready || self.stopping || self.has_status
     }
 }
 
@@ -78,10 +86,10 @@ mod tests {
         assert_eq!(read(""), none);
         assert_eq!(read("WATCHDOG=1"), none);
         assert_eq!(read("BARRIER=1"), none);
-        assert_eq!(read("READY=0\nSTATUS=a=b"), none);
-        assert_eq!(read("READY=1\nSTATUS=x\n"), Message { ready: true, ..Message::default() });
-        let stopping = Message { stopping: true, ..Message::default() };
-        assert_eq!(read("STOPPING=1\nSTATUS=Stopping"), stopping);
+        let status = Message { has_status: true, ..Message::default() };
+        assert_eq!(read("READY=0\nSTATUS=a=b"), status);
+        assert_eq!(read("READY=1\n"), Message { ready: true, ..Message::default() });
+        assert_eq!(read("STOPPING=1\nSTATUS=Stopping"), Message { stopping: true, ..status });
         let store = Message { store: Some("1z"), ..Message::default() };
         assert_eq!(read("FDNAME=1z\nFDSTORE=1"), store);
         let remove = Message { remove: Some("x"), ..Message::default() };
