@@ -12,10 +12,13 @@ use procfs::process::FDTarget;
 
 use crate::epmd::Epmd;
 use crate::process::process;
-use crate::subject::{Manager, Subject, property};
+use crate::subject::{Subject, property};
 
 /// How long it may take until only registrations are left of all connections.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long it may take until all nodes are kept that registered in a row.
+const STORING: Duration = Duration::from_secs(120);
 
 /// How much more memory than at first each may have.
 const VM_GROWTH: u64 = 4 << 20;
@@ -70,30 +73,27 @@ impl Sample {
         let states = tcp_states()?;
         let keeper = subject.keeper(vm)?;
         let keeper = keeper.map(|keeper| Taken::of(keeper, &states)).transpose()?;
-        let vm = Taken::of(vm, &states)?;
-        let stored = match (&keeper, subject.manager) {
-            (Some(keeper), _) => keeper.sockets,
-            // It tells no more than how many.
-            (None, Manager::Systemd) => {
-                Stored { nodes: property("NFileDescriptorStore")? - 1, listeners: 0, records: 1 }
-            }
-            (None, Manager::Keeper) => Stored::default(),
+        let stored = match &keeper {
+            Some(keeper) => keeper.sockets,
+            None => stored_by_systemd()?,
         };
+        let vm = Taken::of(vm, &states)?;
         Ok(Self { at: begun, nodes, vm, keeper, stored })
     }
 
     /// As a line of a table.
     pub fn line(&self, begun: Instant) -> String {
         let Taken { descriptors, threads, private, .. } = &self.vm;
-        let keeper = self.keeper.clone().unwrap_or_default();
+        let keeper = self.keeper.as_ref();
+        let keeper = |column: fn(&Taken) -> String| keeper.map_or("-".to_owned(), column);
         let Stored { nodes, listeners, records } = self.stored;
         format!(
-            "| {:.0} | {} | {descriptors} | {threads} | {:.2} | {} | {:.2} | {nodes} + {listeners} + {records} |",
+            "| {:.0} | {} | {descriptors} | {threads} | {:.2} | {} | {} | {nodes} + {listeners} + {records} |",
             (self.at - begun).as_secs_f64(),
             self.nodes,
             mebibytes(*private),
-            keeper.descriptors,
-            mebibytes(keeper.private),
+            keeper(|taken| taken.descriptors.to_string()),
+            keeper(|taken| format!("{:.2}", mebibytes(taken.private))),
         )
     }
 
@@ -164,6 +164,34 @@ impl Taken {
         }
         Ok(taken)
     }
+}
+
+/// Waits until so many nodes are kept; for how long.
+///
+/// # Errors
+/// When they are not in time.
+pub fn await_stored(subject: &Subject, vm: u32, nodes: usize) -> Result<Duration, Box<dyn Error>> {
+    let begun = Instant::now();
+    loop {
+        let stored = match subject.keeper(vm)? {
+            Some(keeper) => Taken::of(keeper, &tcp_states()?)?.sockets,
+            None => stored_by_systemd()?,
+        };
+        if stored.nodes >= nodes {
+            return Ok(begun.elapsed());
+        }
+        if begun.elapsed() > STORING {
+            return Err(format!("only {} nodes of {nodes} are kept", stored.nodes).into());
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// It tells no more than how many. One is the records, unless there are none.
+fn stored_by_systemd() -> Result<Stored, Box<dyn Error>> {
+    let stored = property("NFileDescriptorStore")?;
+    let records = stored.min(1);
+    Ok(Stored { nodes: stored - records, listeners: 0, records })
 }
 
 /// The states of all TCP sockets.

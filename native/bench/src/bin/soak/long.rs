@@ -57,6 +57,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let witness = OtpNode::start(epmd, "witness", None)?.ok_or("the witness was cut off")?;
     let witness = witness.note(epmd)?;
     let mut trouble = Trouble::new(epmd, subject, saboteurs, stage.chance.fork(), doomed);
+    trouble.await_stored(nodes)?;
     let traffic = Traffic { clients: CLIENTS, pause: BETWEEN_LOOKUPS, changing };
     let over = &AtomicBool::new(false);
     let begun = Instant::now();

@@ -50,6 +50,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     chance.shuffle(&mut plan);
     let epmd = &stage.epmd;
     let mut trouble = Trouble::new(epmd, &stage.subject, saboteurs, stage.chance.fork(), doomed);
+    trouble.await_stored(nodes)?;
     let traffic = Traffic { clients: CLIENTS, pause: Duration::ZERO, changing };
     let begun = Instant::now();
     let (made, seen) = traffic.during(epmd, chance.fork(), || {

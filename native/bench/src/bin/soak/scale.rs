@@ -40,6 +40,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     stage.chance.shuffle(&mut plan);
     let chance = stage.chance.fork();
     let mut trouble = Trouble::new(epmd, &stage.subject, saboteurs, stage.chance.fork(), doomed);
+    trouble.await_stored(nodes)?;
     let traffic = Traffic { clients: 1, pause: Duration::ZERO, changing: Vec::new() };
     let (made, seen) = traffic.during(epmd, chance, || {
         plan.iter().try_for_each(|&kind| {

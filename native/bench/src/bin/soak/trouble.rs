@@ -8,10 +8,12 @@ use rustix::process::Signal;
 
 use crate::chance::Chance;
 use crate::epmd::Epmd;
+use crate::leaks::await_stored;
 use crate::nodes::Node;
 use crate::process;
 use crate::saboteur::Saboteurs;
 use crate::subject::Subject;
+use crate::waits::milliseconds;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -145,6 +147,17 @@ impl<'a> Trouble<'a> {
         let vm = self.epmd.fact("pid")?;
         self.saboteurs.await_one(vm)?;
         Ok(vm)
+    }
+
+    /// Waits until so many nodes are kept for the next virtual machine.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn await_stored(&mut self, nodes: usize) -> Result<()> {
+        let vm = self.vm()?;
+        let time = await_stored(self.subject, vm, nodes)?;
+        println!("all kept {} ms later", milliseconds(time));
+        Ok(())
     }
 
     /// The creations of all names, as the virtual machine tells them.
