@@ -16,7 +16,8 @@ const SLACK: u64 = 64 * 1024;
 pub(crate) struct Journal {
     file: File,
     length: u64,
-    snapshot_length: u64,
+    /// From this length on it is to be written anew.
+    long: u64,
 }
 
 impl Journal {
@@ -45,7 +46,7 @@ impl Journal {
     fn begin(mut file: File, snapshot: &[u8]) -> io::Result<Self> {
         file.write_all(snapshot)?;
         let length = snapshot.len() as u64;
-        Ok(Self { file, length, snapshot_length: length })
+        Ok(Self { file, length, long: 2 * length + SLACK })
     }
 
     pub(crate) const fn file(&self) -> &File {
@@ -56,8 +57,13 @@ impl Journal {
     /// take them whole, or most of it tells of what is no more.
     pub(crate) fn append(&mut self, lines: &[u8]) -> bool {
         self.length += lines.len() as u64;
-        let is_long = self.length > 2 * self.snapshot_length + SLACK;
-        self.file.write_all(lines).is_ok() && !is_long
+        self.file.write_all(lines).is_ok() && self.length <= self.long
+    }
+
+    /// It cannot be written anew now: to try with every line would take longer the
+    /// more nodes there are.
+    pub(crate) const fn put_off(&mut self) {
+        self.long = self.length + SLACK;
     }
 }
 

@@ -183,7 +183,12 @@ impl Shared {
                     store.drop_slot(manager, old);
                 }
             }
-            _ => store.give_back(slot),
+            _ => {
+                store.give_back(slot);
+                if let Some((journal, _)) = &mut journals.in_store {
+                    journal.put_off();
+                }
+            }
         }
     }
 
