@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::load::Load;
 use common::served::Served;
-use common::takeover::{Place, Side, pair};
+use common::takeover::{HELLO, PREPARED, Place, Side, pair};
 use common::wait_until;
 use common::wire::{
     Client, DUMP, End, NAMES, NOT_FOUND, alive2, alive2_with, ask, found, port_please, register, v4,
@@ -264,9 +264,6 @@ fn an_exchange_needs_no_path() {
     assert_eq!(new.lookup("n1").unwrap().creation.get(), creation);
     assert!(node.is_open());
 }
-
-const HELLO: &str = r#"{"hello":{"portmapper_takeover":1}}"#;
-const PREPARED: &str = r#""prepared""#;
 
 /// What a successor says, up to a step after which it is gone.
 fn succeed_until(step: usize, path: &std::path::Path) {

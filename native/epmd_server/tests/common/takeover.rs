@@ -16,6 +16,9 @@ use rustix::net::{
 
 use super::served::local;
 
+pub const HELLO: &str = r#"{"hello":{"portmapper_takeover":1}}"#;
+pub const PREPARED: &str = r#""prepared""#;
+
 /// A directory of this user alone that goes with the test.
 pub struct Place(PathBuf);
 
