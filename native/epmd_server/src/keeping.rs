@@ -201,7 +201,12 @@ impl Shared {
                 journals.on_disk = Some(journal);
                 self.kept.records.store(true, Ordering::Relaxed);
             }
-            Err(error) => self.not_recorded(Some(&path), &error),
+            Err(error) => {
+                self.not_recorded(Some(&path), &error);
+                if let Some(journal) = &mut journals.on_disk {
+                    journal.put_off();
+                }
+            }
         }
     }
 
