@@ -18,6 +18,8 @@ pub(crate) struct Journal {
     length: u64,
     /// From this length on it is to be written anew.
     long: u64,
+    /// Whether a line may have been cut off: what came behind it would belong to it.
+    is_torn: bool,
 }
 
 impl Journal {
@@ -46,7 +48,7 @@ impl Journal {
     fn begin(mut file: File, snapshot: &[u8]) -> io::Result<Self> {
         file.write_all(snapshot)?;
         let length = snapshot.len() as u64;
-        Ok(Self { file, length, long: 2 * length + SLACK })
+        Ok(Self { file, length, long: 2 * length + SLACK, is_torn: false })
     }
 
     pub(crate) const fn file(&self) -> &File {
@@ -57,7 +59,11 @@ impl Journal {
     /// take them whole, or most of it tells of what is no more.
     pub(crate) fn append(&mut self, lines: &[u8]) -> bool {
         self.length += lines.len() as u64;
-        self.file.write_all(lines).is_ok() && self.length <= self.long
+        if self.is_torn {
+            return self.length <= self.long;
+        }
+        self.is_torn = self.file.write_all(lines).is_err();
+        !self.is_torn && self.length <= self.long
     }
 
     /// It cannot be written anew now: to try with every line would take longer the
@@ -83,4 +89,32 @@ fn create(path: &Path) -> io::Result<File> {
         _ => {}
     }
     File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_behind_a_line_that_was_cut_off() {
+        // It takes nothing.
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        let mut journal = Journal::begin(file, b"").unwrap();
+        assert!(!journal.append(b"first\n"), "it is to be written anew");
+        // That failed, too; now there would be room.
+        journal.put_off();
+        journal.file = File::options().write(true).open("/dev/null").unwrap();
+        assert!(journal.append(b"second\n") && journal.is_torn);
+        let line = vec![b'x'; SLACK as usize];
+        assert!(!journal.append(&line), "it is tried again");
+    }
+
+    #[test]
+    fn it_is_written_anew_when_most_of_it_is_no_more() {
+        let file = File::options().write(true).open("/dev/null").unwrap();
+        let mut journal = Journal::begin(file, &[b'x'; 1_000]).unwrap();
+        let line = [b'x'; 1_000];
+        let lines = (1..).find(|_| !journal.append(&line)).unwrap();
+        assert_eq!(lines, (1_000 + SLACK) / 1_000 + 1);
+    }
 }
