@@ -166,7 +166,7 @@
 %% again after VM and service manager are gone gets the creation that it had: a path, or
 %% `default' (`nodes-PORT', where `takeover_socket' is by default), or `none', the default.
 %% `takeover_socket': the Unix socket at which a successor takes
-%% over, as {@link takeover/1} and `epmd -takeover' do, of the same user or root alone:
+%% over, as {@link takeover/1} and `epmd -takeover' do, of the same user alone:
 %% `none', or a path of at most 90 bytes, or `default', which is `takeover-PORT' in
 %% `$RUNTIME_DIRECTORY', else for root in `/run/portmapper', else in
 %% `$XDG_RUNTIME_DIR/portmapper', else in `/tmp/portmapper-UID'. `takeover': take over

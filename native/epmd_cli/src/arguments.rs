@@ -22,10 +22,21 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Start { daemon: bool, replace: bool },
+    Start { daemon: bool, begin: Begin },
     Ask(Verb),
     Help,
     Version,
+}
+
+/// Where the sockets of a port mapper come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// They are bound, or handed over by a service manager.
+    Bind,
+    /// The EPMD that has the port ends.
+    Replace,
+    /// From the port mapper that has the port.
+    TakeOver,
 }
 
 /// What a running port mapper is asked.
@@ -52,6 +63,8 @@ pub(crate) enum UsageError {
     WrongValue { name: &'static str, value: String, expected: &'static str },
     #[error("{0} has to be the last option")]
     NotLast(&'static str),
+    #[error("-replace and -takeover exclude each other")]
+    Exclusive,
     #[error("-json goes with -names, -dump, -lookup, -match and -info")]
     NoJson,
 }
@@ -67,7 +80,7 @@ impl Arguments {
             config: Config::default(),
             debug: 0,
             json: false,
-            action: Action::Start { daemon: false, replace: false },
+            action: Action::Start { daemon: false, begin: Begin::Bind },
         };
         let mut given = Given::default();
         let mut words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
@@ -122,11 +135,15 @@ impl Arguments {
             Kind::PacketTimeout => config.packet_timeout = seconds::<PacketTimeout>(name, value)?,
             Kind::DelayAccept => config.delay_accept = seconds::<Delay>(name, value)?,
             Kind::DelayWrite => config.delay_write = seconds::<Delay>(name, value)?,
-            Kind::Daemon | Kind::Replace => {
-                if let Action::Start { daemon, replace } = &mut self.action {
-                    *daemon |= flag.kind == Kind::Daemon;
-                    *replace |= flag.kind == Kind::Replace;
+            Kind::Daemon => {
+                if let Action::Start { daemon, .. } = &mut self.action {
+                    *daemon = true;
                 }
+            }
+            Kind::Replace => self.begin_by(Begin::Replace)?,
+            Kind::Takeover => {
+                self.begin_by(Begin::TakeOver)?;
+                self.config.takeover = true;
             }
             Kind::Json => self.json = true,
             Kind::Names => given.ask(self, name, Verb::Names),
@@ -139,6 +156,16 @@ impl Arguments {
             Kind::Info => given.ask(self, name, Verb::Info),
             Kind::Help => self.action = Action::Help,
             Kind::Version => self.action = Action::Version,
+        }
+        Ok(())
+    }
+
+    fn begin_by(&mut self, new: Begin) -> Result<(), UsageError> {
+        if let Action::Start { begin, .. } = &mut self.action {
+            if *begin != Begin::Bind && *begin != new {
+                return Err(UsageError::Exclusive);
+            }
+            *begin = new;
         }
         Ok(())
     }
@@ -243,7 +270,7 @@ mod tests {
         let arguments = read("").unwrap();
         assert_eq!(arguments.config, Config::default());
         assert_eq!(arguments.config.port, DEFAULT_PORT);
-        assert_eq!(arguments.action, Action::Start { daemon: false, replace: false });
+        assert_eq!(arguments.action, Action::Start { daemon: false, begin: Begin::Bind });
     }
 
     #[test]
@@ -301,6 +328,19 @@ mod tests {
         }
         let error = read_with("", &[("ERL_EPMD_PORT", "abc")]).unwrap_err().to_string();
         assert_eq!(error, "ERL_EPMD_PORT is \"abc\", expected a port, from 1 to 65535");
+    }
+
+    #[test]
+    fn a_port_mapper_is_replaced_or_taken_over_from() {
+        for line in ["-takeover", "-daemon -takeover", "-takeover -daemon -takeover"] {
+            let arguments = read(line).unwrap();
+            let daemon = line.contains("-daemon");
+            assert_eq!(arguments.action, Action::Start { daemon, begin: Begin::TakeOver });
+            assert!(arguments.config.takeover);
+        }
+        for line in ["-takeover -replace", "-replace -daemon -takeover"] {
+            assert_eq!(read(line).unwrap_err(), UsageError::Exclusive, "{line}");
+        }
     }
 
     #[test]

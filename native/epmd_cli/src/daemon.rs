@@ -1,7 +1,8 @@
 //! Starting in the background.
 //!
 //! Three processes: the one that the user started returns as soon as the port
-//! accepts, with the error if there is one by then. Its child is the keeper, whose
+//! accepts, with the error if there is one by then; after a takeover as soon as this
+//! one serves. Its child is the keeper, whose
 //! child becomes the virtual machine.
 
 use std::fs::File;
@@ -22,9 +23,13 @@ use crate::signals::Signals;
 use crate::voice::Voice;
 
 /// Starts the virtual machine of `command` in the background, with these
-/// descriptors.
-pub(crate) fn start(command: impl Fn() -> Command, descriptors: Vec<Named>) -> Status {
-    match fork_keeper(command, descriptors) {
+/// descriptors. If it has to, it waits until that serves.
+pub(crate) fn start(
+    command: impl Fn() -> Command,
+    descriptors: Vec<Named>,
+    until_served: bool,
+) -> Status {
+    match fork_keeper(command, descriptors, until_served) {
         Ok(report) if report.is_empty() => Status::Success,
         Ok(report) => {
             // What comes first is the cause of what follows.
@@ -39,12 +44,16 @@ pub(crate) fn start(command: impl Fn() -> Command, descriptors: Vec<Named>) -> S
 }
 
 /// What the keeper has to tell; nothing when all is well so far.
-fn fork_keeper(command: impl Fn() -> Command, descriptors: Vec<Named>) -> io::Result<String> {
+fn fork_keeper(
+    command: impl Fn() -> Command,
+    descriptors: Vec<Named>,
+    until_served: bool,
+) -> io::Result<String> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     if let Fork::Child = fork()? {
         drop(reader);
         let starter = Some(File::from(writer));
-        let mut voice = Voice::Background { starter, terminal: keep_stderr() };
+        let mut voice = Voice::Background { starter, until_served, terminal: keep_stderr() };
         match detach() {
             Ok(signals) => {
                 let keeper = Keeper::new(command, descriptors, signals, voice, false);

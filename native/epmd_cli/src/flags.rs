@@ -10,6 +10,7 @@ pub(crate) enum Kind {
     RelaxedCommandCheck,
     Exposure,
     Replace,
+    Takeover,
     Systemd,
     PacketTimeout,
     DelayAccept,
@@ -142,6 +143,16 @@ pub(crate) const FLAGS: &[Flag] = &[
          that were registered there have registered again; those that did not within 10 \
          seconds are named. The other EPMD is asked with a KILL request; if it refuses, the \
          process that holds the port is sent SIGTERM, then SIGKILL.",
+    ),
+    flag(
+        Kind::Takeover,
+        Regular,
+        &["-takeover"],
+        None,
+        "Take over from the port mapper of this kind that serves the port: its sockets, its \
+         nodes and the requests under way. No node and no client notices more than a reply \
+         that comes some milliseconds later; the other one ends then. If that fails, it goes \
+         on. Both have to be of the same user.",
     ),
     flag(
         Kind::Systemd,

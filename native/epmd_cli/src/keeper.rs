@@ -188,7 +188,7 @@ impl<C: Fn() -> Command> Keeper<C> {
             if life.stage() != Stage::Serving {
                 life.enter(Stage::Serving);
             }
-            self.voice.release_terminal();
+            self.voice.release_all();
         }
         if message.stopping {
             life.stopping = true;

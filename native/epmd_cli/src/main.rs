@@ -20,12 +20,13 @@ mod service;
 mod signals;
 mod sockets;
 mod syslog;
+mod takeover;
 mod verbs;
 mod voice;
 
 use std::process::ExitCode;
 
-use arguments::{Action, Arguments};
+use arguments::{Action, Arguments, Begin};
 use epmd_server::ServiceManager;
 use output::{Status, print, say};
 use process::close_from;
@@ -49,11 +50,11 @@ fn main() -> ExitCode {
             print(concat!("portmapper ", env!("CARGO_PKG_VERSION"), "\n"), Status::Success).into()
         }
         Action::Ask(verb) => verbs::run(verb, arguments.config.port, arguments.json).into(),
-        Action::Start { daemon, replace } => start(&arguments, *daemon, *replace),
+        Action::Start { daemon, begin } => start(&arguments, *daemon, *begin),
     }
 }
 
-fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
+fn start(arguments: &Arguments, daemon: bool, begin: Begin) -> ExitCode {
     let Arguments { config, debug, .. } = arguments;
     // Before the port is bound, or its holder is ended.
     let release = match Release::find(std::env::var_os("PORTMAPPER_ROOT")) {
@@ -64,13 +65,8 @@ fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
         close_from(handover::first_foreign());
     }
     let warn = |message: &str| if daemon { syslog::log(message) } else { say(message) };
-    let (sockets, replaced) = if replace {
-        match replace::take_port(config, warn) {
-            Ok(taken) => taken,
-            Err(error) => return fail(&error.to_string()),
-        }
-    } else {
-        match sockets::open(config, warn) {
+    let (sockets, replaced) = match begin {
+        Begin::Bind => match sockets::open(config, warn) {
             Ok(sockets) => (sockets, Replaced::default()),
             Err(error @ SocketsError::EpmdServes(_)) => {
                 if *debug > 0 {
@@ -79,7 +75,15 @@ fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
                 return Status::Success.into();
             }
             Err(error) => return fail(&error.to_string()),
-        }
+        },
+        Begin::Replace => match replace::take_port(config, warn) {
+            Ok(taken) => taken,
+            Err(error) => return fail(&error.to_string()),
+        },
+        Begin::TakeOver => match takeover::check(config) {
+            Ok(()) => Default::default(),
+            Err(error) => return fail(&error.to_string()),
+        },
     };
     let command = |stored| release.command(config, *debug, daemon, stored);
     // The keeper is the manager of its virtual machine. What is started in the
@@ -92,7 +96,7 @@ fn start(arguments: &Arguments, daemon: bool, replace: bool) -> ExitCode {
         command
     };
     if daemon {
-        return match daemon::start(kept_command, sockets) {
+        return match daemon::start(kept_command, sockets, begin == Begin::TakeOver) {
             Status::Success => replaced.await_nodes().into(),
             failure => failure.into(),
         };

@@ -178,6 +178,9 @@ fn environment(config: &Config, debug: u8) -> Vec<(&'static str, String)> {
         let list: Vec<_> = list.iter().map(|ip| format!("\"{ip}\"")).collect();
         environment.push(("addresses", format!("[{}]", list.join(","))));
     }
+    if config.takeover {
+        environment.push(("takeover", "true".to_owned()));
+    }
     if debug > 0 {
         environment.push(("log_level", "debug".to_owned()));
         environment.push(("debug", debug.min(3).to_string()));

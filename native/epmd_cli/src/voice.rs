@@ -16,6 +16,8 @@ pub(crate) enum Voice {
         /// Whoever started it waits for the end of this: then what was written is
         /// the reason why it did not start.
         starter: Option<File>,
+        /// Whether it waits until the virtual machine serves.
+        until_served: bool,
         /// The terminal.
         terminal: Option<File>,
     },
@@ -28,7 +30,7 @@ impl Voice {
             Self::Background { starter: Some(starter), .. } => {
                 let _ = writeln!(starter, "{message}");
             }
-            Self::Background { starter: None, terminal } => {
+            Self::Background { starter: None, terminal, .. } => {
                 syslog::log(message);
                 if let Some(terminal) = terminal {
                     let _ = writeln!(terminal, "epmd: {message}");
@@ -37,17 +39,17 @@ impl Voice {
         }
     }
 
-    /// Lets whoever started the program go on.
+    /// Lets whoever started the program go on, unless it waits for more.
     pub(crate) fn release_starter(&mut self) {
-        if let Self::Background { starter, .. } = self {
+        if let Self::Background { starter, until_served: false, .. } = self {
             *starter = None;
         }
     }
 
-    /// Lets go of the terminal, too.
-    pub(crate) fn release_terminal(&mut self) {
-        self.release_starter();
-        if let Self::Background { terminal, .. } = self {
+    /// Lets go of that and of the terminal.
+    pub(crate) fn release_all(&mut self) {
+        if let Self::Background { starter, terminal, .. } = self {
+            *starter = None;
             *terminal = None;
         }
     }

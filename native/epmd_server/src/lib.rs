@@ -54,4 +54,5 @@ pub use platform::{Holder, PortHolder, port_holder};
 pub use server::{Info, ReconfigureError, Server};
 pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;
+pub use start::check_takeover;
 pub use takeover::{TakeoverError, TakeoverRefusal};

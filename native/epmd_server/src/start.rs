@@ -115,6 +115,16 @@ impl Server {
     }
 }
 
+/// Whether the port mapper on the port of a configuration would hand over to
+/// [`Server::take_over`] now. It goes on as before.
+///
+/// # Errors
+/// See [`TakeoverError`].
+pub fn check_takeover(config: &Config) -> Result<(), TakeoverError> {
+    let connection = takeover::connect(&config.takeover_socket, config.port)?;
+    Predecessor::greet(connection).map(drop)
+}
+
 /// A server that only has to begin.
 struct Prepared {
     shared: Arc<Shared>,

@@ -434,8 +434,8 @@ fn what_cannot_be_taken_over_is_told_and_nothing_of_it_is_closed() {
 #[test]
 fn a_successor_whose_predecessor_fails_gives_up() {
     let refusals: [(&'static [&'static str], &str); 5] = [
-        (&[r#"{"refused":"service_manager"}"#], "the port mapper there refuses"),
-        (&[r#"{"hello":{"portmapper_takeover":2}}"#], "the port mapper there is newer"),
+        (&[r#"{"refused":"service_manager"}"#], "the other port mapper refuses"),
+        (&[r#"{"hello":{"portmapper_takeover":2}}"#], "the other port mapper is newer"),
         (&["?"], "the takeover failed: expected value"),
         (&[], "the takeover failed: unexpected end of file"),
         (&[HELLO, r#"{"failed":{"reason":"it is about to end"}}"#], "the takeover failed: it is"),

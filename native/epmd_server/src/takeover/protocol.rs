@@ -24,6 +24,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::platform::{self, OtherProcess};
 
@@ -60,17 +61,24 @@ pub(crate) struct Hello {
 }
 
 /// Why a port mapper does not hand over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TakeoverRefusal {
     /// The successor is of another user.
+    #[error("it is another user's")]
     NotPermitted,
     /// The successor speaks an older version of the protocol only.
+    #[error("it is newer than this one")]
     Version,
     /// It reports to a service manager, which keeps all while the service is
     /// restarted.
+    #[error(
+        "it reports to a service manager, which keeps everything while it restarts it: \
+         systemctl restart epmd"
+    )]
     ServiceManager,
     /// Another one has taken over.
+    #[error("another one has just taken over")]
     TakenOver,
 }
 

@@ -49,10 +49,10 @@ pub enum TakeoverError {
         path: PathBuf,
     },
     /// The other one does not hand over.
-    #[error("the port mapper there refuses: {}", .0.as_str())]
+    #[error("the other port mapper refuses: {0}")]
     Refused(TakeoverRefusal),
     /// The other one speaks a newer version of the protocol.
-    #[error("the port mapper there is newer than this one")]
+    #[error("the other port mapper is newer than this one")]
     Version,
     /// Something failed on the way.
     #[error("the takeover failed: {0}")]
@@ -86,10 +86,12 @@ pub(crate) struct Predecessor {
     process: OtherProcess,
     /// Goes on for it if it is killed; ends with it once it has let go of all.
     keeper: Option<OtherProcess>,
+    /// About how many it has.
+    descriptors: usize,
 }
 
 impl Predecessor {
-    /// Asks whoever is at the other end to hand over.
+    /// Asks whoever is at the other end whether it would hand over.
     pub(crate) fn greet(connection: OwnedFd) -> Result<Self, TakeoverError> {
         let channel = Channel::new(connection, GREETING);
         let process = channel.other_process()?;
@@ -107,19 +109,20 @@ impl Predecessor {
             Message::Hello(hello) if hello.portmapper_takeover > VERSION => {
                 Err(TakeoverError::Version)
             }
-            Message::Hello(hello) => {
-                platform::make_room(hello.descriptors);
-                // If the other one has gone, what it says tells why.
-                let _ = channel.say(&Message::Prepared);
-                Ok(Self { channel, process, keeper: hello.keeper.map(OtherProcess::numbered) })
+            Message::Hello(Hello { keeper, descriptors, .. }) => {
+                let keeper = keeper.map(OtherProcess::numbered);
+                Ok(Self { channel, process, keeper, descriptors })
             }
             other => Err(unexpected(other)),
         }
     }
 
-    /// Takes all that the other one has. It still has it, too.
+    /// Takes all that the other one has. It still has it, too, but serves no more.
     pub(crate) fn receive(&mut self) -> Result<HandedOver, TakeoverError> {
+        platform::make_room(self.descriptors);
         self.channel.allow(EXCHANGE);
+        // If the other one has gone, what it says tells why.
+        let _ = self.channel.say(&Message::Prepared);
         let contents = match self.channel.hear()? {
             Message::Contents(contents) => contents,
             other => return Err(unexpected(other)),
