@@ -60,6 +60,21 @@ errors() ->
             {cannot_start_thread, #{reason => <<"no memory">>}}},
         {"cannot load the library: not found",
             {cannot_load_library, #{reason => load_failed, text => "not found"}}},
+        {"cannot take over: no portmapper at /run/a: gone",
+            {no_port_mapper, #{path => <<"/run/a">>, reason => <<"gone">>}}},
+        {"cannot take over: /run/a is another user's",
+            {takeover_not_permitted, #{path => <<"/run/a">>}}},
+        {"cannot take over, the other portmapper goes on: timed out",
+            {takeover_failed, #{reason => <<"timed out">>}}}
+        | [
+            {"cannot take over: " ++ Text, {takeover_refused, #{reason => Reason}}}
+         || {Reason, Text} <- [
+                {taken_over, "another one has just taken over"},
+                {version, "the other portmapper is newer than this one"},
+                {not_permitted, "the other portmapper is another user's"}
+            ]
+        ]
+    ] ++ [
         {"raise_file_limit takes effect at the start only",
             {needs_restart, #{key => raise_file_limit}}},
         {"closed", closed},

@@ -14,6 +14,7 @@
     a_successor_that_is_killed_costs_nothing/1,
     an_old_vm_that_is_killed_costs_no_registration/1,
     of_two_at_once_one_takes_over/1,
+    a_successor_with_too_few_descriptors_gives_up/1,
     it_goes_from_otp_25_to_27_and_back/1,
     another_user_is_refused/1,
     a_taken_over_vm_restarts_its_application_as_ever/1,
@@ -34,6 +35,7 @@ all() ->
         a_successor_that_is_killed_costs_nothing,
         an_old_vm_that_is_killed_costs_no_registration,
         of_two_at_once_one_takes_over,
+        a_successor_with_too_few_descriptors_gives_up,
         it_goes_from_otp_25_to_27_and_back,
         another_user_is_refused,
         a_taken_over_vm_restarts_its_application_as_ever,
@@ -129,7 +131,8 @@ a_vm_that_does_other_work_goes_on(Config) ->
 a_successor_that_is_killed_costs_nothing(Config) ->
     {Old, Port} = start(Config),
     Nodes = register_many(Port, 2_000),
-    Client = spawn(fun() -> client(Port, 2_000, 0, 0) end),
+    %% It ends when it is not answered.
+    Client = spawn(fun() -> catch client(Port, 2_000, 0, 0) end),
     Outcomes = [
         begin
             Successor = prepare_successor(Config, Port, #{}),
@@ -207,6 +210,18 @@ of_two_at_once_one_takes_over(Config) ->
             assert_held(Winner, Port, Nodes)
     end,
     wait_for_end(Old).
+
+a_successor_with_too_few_descriptors_gives_up(Config) ->
+    {Old, Port} = start(Config),
+    Nodes = register_many(Port, 1_000),
+    Exec = {"/bin/sh", ["-c", "ulimit -n 500; exec erl \"$@\"", "sh"]},
+    VM = prepare_successor(Config, Port, #{exec => Exec}),
+    {error, Reason} = testkit:call(VM, portmapper, takeover, []),
+    ?assertEqual(
+        "cannot take over, the other portmapper goes on: Too many open files (os error 24)",
+        unicode:characters_to_list(portmapper:format_error(Reason))
+    ),
+    assert_held(Old, Port, Nodes).
 
 it_goes_from_otp_25_to_27_and_back(Config) ->
     Root =

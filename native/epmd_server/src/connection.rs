@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use epmd_core::{DownReason, Framer, Next, limits::MAX_REQUEST_BYTES};
+use rustix::net::{SendFlags, send};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -111,7 +112,7 @@ fn spawn(
         let finished = tokio::select! {
             biased;
             finished = serve(shared, &stream, peer, &mut progress, begun) => finished,
-            () = shared.takeover.begins() => finish_now(shared, &stream, peer, &mut progress),
+            () = shared.takeover.begins() => finish_now(shared, &stream, peer, &progress),
         };
         let Ok(stream) = stream.into_std() else { return };
         match (finished, progress.decided) {
@@ -139,19 +140,15 @@ enum Finished {
 }
 
 /// Leaves nothing but requests that changed nothing yet, and replies to them.
-fn finish_now(
-    shared: &Shared,
-    stream: &TcpStream,
-    peer: Peer,
-    progress: &mut Progress,
-) -> Finished {
-    let Some(Decided { next: Next::Hold, .. }) = progress.decided else {
-        return Finished::PutAside;
-    };
-    // A few bytes into an empty buffer.
-    let rest = progress.decided.as_ref().map(Decided::rest).unwrap_or_default();
-    let sent = stream.try_write(rest).is_ok_and(|count| count == rest.len());
-    finish_registration(shared, peer, sent)
+fn finish_now(shared: &Shared, stream: &TcpStream, peer: Peer, progress: &Progress) -> Finished {
+    match &progress.decided {
+        Some(decided) if decided.next == Next::Hold => {
+            // A few bytes into an empty buffer, even if the runtime does not know that.
+            let sent = send(stream, decided.rest(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            finish_registration(shared, peer, sent == Ok(decided.rest().len()))
+        }
+        _ => Finished::PutAside,
+    }
 }
 
 fn finish_registration(shared: &Shared, peer: Peer, sent: bool) -> Finished {

@@ -182,6 +182,23 @@ fn a_registration_that_waits_for_the_holder_of_its_name_is_decided_by_the_succes
 }
 
 #[test]
+fn a_registration_whose_reply_is_put_off_is_answered_at_once() {
+    let place = Place::default();
+    let delay_write = 60.try_into().unwrap();
+    let old = Served::with(Config { delay_write, ..place.config() });
+    let mut node = Client::connect(old.port());
+    node.send(&alive2(b"n1", 4711));
+    old.wait_for_count(1);
+    let creation = old.lookup("n1").unwrap().creation.get();
+    let new = Served::taking_over(place.config()).unwrap();
+    assert_eq!(node.read(6), [b"v\0", &creation.to_be_bytes()[..]].concat());
+    assert_eq!(new.lookup("n1").unwrap().creation.get(), creation);
+    assert!(node.is_open());
+    drop(node);
+    new.wait_for_count(0);
+}
+
+#[test]
 fn ten_takeovers_in_a_row_fail_no_look_up_and_no_registration() {
     let (place, mut server) = start();
     let port = server.port();
