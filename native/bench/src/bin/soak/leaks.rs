@@ -18,7 +18,7 @@ use crate::subject::{Subject, property};
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long it may take until all nodes are kept that registered in a row.
-const STORING: Duration = Duration::from_secs(120);
+const STORING: Duration = Duration::from_secs(300);
 
 /// How much more memory than at first each may have.
 const VM_GROWTH: u64 = 4 << 20;

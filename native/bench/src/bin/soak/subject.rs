@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -12,6 +13,9 @@ use crate::process;
 
 /// Marks all processes that are started for a port.
 const MARK: &str = "EPMD_OF_SOAK";
+
+/// How long systemd may be too busy to answer.
+const BUSY: Duration = Duration::from_secs(300);
 
 /// Who starts the virtual machine again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,14 +119,23 @@ pub fn systemctl(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     succeed(Command::new("systemctl").args(arguments))
 }
 
-/// A number that systemd tells of `epmd.service`.
+/// A number that systemd tells of `epmd.service`. Who is busy storing sockets
+/// answers late.
 ///
 /// # Errors
 /// When it tells none.
 pub fn property(name: &str) -> Result<usize, Box<dyn Error>> {
-    let mut command = Command::new("systemctl");
-    let output = command.args(["show", "--value", "--property", name, "epmd.service"]).output()?;
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+    let begun = Instant::now();
+    loop {
+        let mut command = Command::new("systemctl");
+        command.args(["show", "--value", "--property", name, "epmd.service"]);
+        let output = command.output()?;
+        match String::from_utf8(output.stdout)?.trim().parse() {
+            Ok(number) => return Ok(number),
+            Err(error) if begun.elapsed() > BUSY => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
 }
 
 fn succeed(command: &mut Command) -> Result<(), Box<dyn Error>> {
