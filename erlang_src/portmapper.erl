@@ -200,12 +200,14 @@ names() ->
 %% '''
 -spec names(Glob :: name()) -> [{Name :: binary(), inet:port_number()}].
 names(Glob) ->
-    portmapper_nif:names(portmapper_server:server(), to_binary(Glob)).
+    Binary = to_binary(Glob),
+    portmapper_server:call(fun(Server) -> portmapper_nif:names(Server, Binary) end).
 
 %% @equiv lookup(Name, #{holder => true})
 -spec lookup(name()) -> {ok, node_info()} | {error, not_found}.
 lookup(Name) ->
-    portmapper_nif:lookup_with_holder(portmapper_server:server(), to_binary(Name)).
+    Binary = to_binary(Name),
+    portmapper_server:call(fun(Server) -> portmapper_nif:lookup_with_holder(Server, Binary) end).
 
 %% @doc The node of this name. To find its holder takes a while, some milliseconds
 %% on a busy host: every descriptor of every process may have to be looked at.
@@ -220,7 +222,8 @@ lookup(Name, Options) when map_size(Options) =:= 0 ->
 lookup(Name, #{holder := true} = Options) when map_size(Options) =:= 1 ->
     lookup(Name);
 lookup(Name, #{holder := false} = Options) when map_size(Options) =:= 1 ->
-    portmapper_nif:lookup(portmapper_server:server(), to_binary(Name));
+    Binary = to_binary(Name),
+    portmapper_server:call(fun(Server) -> portmapper_nif:lookup(Server, Binary) end);
 lookup(_Name, Options) ->
     [Error | _] =
         [Error || {Key, Value} <- maps:to_list(Options), Error <- bad_lookup(Key, Value)],
@@ -233,12 +236,12 @@ bad_lookup(Key, Value) -> wrong(Key, Value, <<"holder">>).
 %% @doc How many nodes are registered.
 -spec count() -> non_neg_integer().
 count() ->
-    portmapper_nif:count(portmapper_server:server()).
+    portmapper_server:call(fun portmapper_nif:count/1).
 
 %% @doc What the port mapper tells of itself.
 -spec info() -> info().
 info() ->
-    portmapper_nif:info(portmapper_server:server()).
+    portmapper_server:call(fun portmapper_nif:info/1).
 
 %% @equiv register(Name, Port, #{})
 -spec register(name(), inet:port_number()) -> {ok, creation()} | {error, term()}.
@@ -274,11 +277,12 @@ register(Name, Port, Options) ->
         [] ->
             #{type := Type, protocol := Protocol, extra := Extra} = All,
             #{highest_version := Highest, lowest_version := Lowest} = All,
-            Server = portmapper_server:server(),
             Binary = to_binary(Name),
-            portmapper_nif:register(
-                Server, Binary, Port, Type, Protocol, Highest, Lowest, Extra
-            );
+            portmapper_server:call(fun(Server) ->
+                portmapper_nif:register(
+                    Server, Binary, Port, Type, Protocol, Highest, Lowest, Extra
+                )
+            end);
         [Error | _] ->
             {error, {bad_option, Error}}
     end.
@@ -302,14 +306,16 @@ wrong(Key, Value, Expected) ->
 %% nodes stay: see {@link drop/1}.
 -spec unregister(name()) -> ok | {error, not_found}.
 unregister(Name) ->
-    found(portmapper_nif:unregister(portmapper_server:server(), to_binary(Name))).
+    Binary = to_binary(Name),
+    found(portmapper_server:call(fun(Server) -> portmapper_nif:unregister(Server, Binary) end)).
 
 %% @doc Forces a name out and closes its connection, as a STOP request does but
 %% whatever `relaxed_command_check' says. A node of OTP registers again after
 %% two seconds.
 -spec drop(name()) -> ok | {error, not_found}.
 drop(Name) ->
-    found(portmapper_nif:drop_name(portmapper_server:server(), to_binary(Name))).
+    Binary = to_binary(Name),
+    found(portmapper_server:call(fun(Server) -> portmapper_nif:drop_name(Server, Binary) end)).
 
 found(true) -> ok;
 found(false) -> {error, not_found}.
@@ -317,7 +323,7 @@ found(false) -> {error, not_found}.
 %% @doc The configuration in force, with every key.
 -spec config() -> config().
 config() ->
-    portmapper_config:current(portmapper_server:server()).
+    portmapper_server:call(fun portmapper_config:current/1).
 
 %% @doc Changes the configuration of the running port mapper; no node loses its
 %% registration. New addresses are bound before old ones close. A time-out

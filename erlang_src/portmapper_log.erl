@@ -13,6 +13,7 @@
     not_searched/0,
     notices/4,
     resumed/1,
+    not_handed_over/1,
     set_level/1,
     unset_level/1
 ]).
@@ -34,6 +35,13 @@ resumed(down) ->
     ?LOG_ERROR("portmapper's thread died and cannot be replaced yet");
 resumed(_Phase) ->
     ?LOG_ERROR("portmapper's thread died and was replaced on the same sockets").
+
+-spec not_handed_over(Reason :: binary()) -> ok.
+not_handed_over(Reason) ->
+    ?LOG_ERROR(
+        "portmapper goes on in the library of before its upgrade, but cannot be called: ~ts",
+        [Reason]
+    ).
 
 %% @doc For the first call of {@link notices/4}.
 -spec not_searched() -> Searched :: integer().

@@ -2,7 +2,9 @@
 %% {@link portmapper_server} and {@link portmapper} call it.
 %%
 %% The owner, the process that attached last, is sent the atom `portmapper'
-%% when there are notices to take or the phase has changed.
+%% when there are notices to take or the phase has changed, and `{portmapper,
+%% Notices, Missed}' with what it has not taken when the server has moved to
+%% another version of the library.
 -module(portmapper_nif).
 
 -export([
@@ -34,10 +36,12 @@
 
 -opaque server() :: pos_integer().
 %% The server of this VM: there is one at the most. Most calls fail with
-%% `{not_running, portmapper}' if there is none.
--type phase() :: running | down | closed | none.
+%% `{not_running, portmapper}' if there is none. In an upgrade, they may fail with
+%% `moved', if they are late and are to be made again, or `{not_handed_over, Reason}'.
+-type phase() :: running | down | closed | none | elsewhere.
 %% `down': the server's thread has died, every socket is still there. `none': there
-%% is no server.
+%% is no server. `elsewhere': it could not be moved from another version of the
+%% library that was loaded before.
 -type config() :: #{atom() => term()}.
 %% As {@link portmapper:config()}, with addresses as binaries.
 -type variable() :: {Name :: binary(), Value :: binary()}.

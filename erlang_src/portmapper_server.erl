@@ -6,7 +6,7 @@
 -module(portmapper_server).
 -behaviour(gen_server).
 
--export([start_link/0, open/0, close/1, server/0, reconfigure/1]).
+-export([start_link/0, open/0, close/1, server/0, call/1, reconfigure/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
 %% Notices taken at a time.
@@ -14,6 +14,9 @@
 %% Milliseconds between two replacements of the server's thread at the least:
 %% a thread that dies at once, every time, must not keep a core busy.
 -define(RESUME_INTERVAL, 100).
+%% Milliseconds between two attempts to get the server into the library that is
+%% loaded.
+-define(ATTACH_INTERVAL, 5000).
 %% Milliseconds after which a VM that was started for this has started.
 -define(TRIM_AFTER, 1000).
 
@@ -100,7 +103,17 @@ close(WhatEnds) ->
             end
     end.
 
-%% @doc The server that is there. Fails with `{not_running, portmapper}'.
+%% @doc Calls the server that is there. Fails with `{not_running, portmapper}'. A call
+%% that is late in an upgrade is made again, to the library that has the server then.
+-spec call(fun((portmapper_nif:server()) -> Result)) -> Result.
+call(Call) ->
+    try
+        Call(server())
+    catch
+        error:moved -> call(Call)
+    end.
+
+%% @doc The server that is there.
 -spec server() -> portmapper_nif:server().
 server() ->
     case persistent_term:get(?MODULE, undefined) of
@@ -119,10 +132,10 @@ reconfigure(Changes) ->
 init([]) ->
     case hold() of
         {ok, Server} ->
-            _ = portmapper_nif:attach(Server),
+            Phase = attach(Server),
             %% What happened while nobody listened.
             self() ! portmapper,
-            ok = trim_later(portmapper_nif:config(Server)),
+            Phase =/= elsewhere andalso trim_later(portmapper_nif:config(Server)),
             {ok, #state{server = Server}};
         {error, Reason} ->
             %% The one before was closed unasked, and there is no other to be had.
@@ -138,8 +151,8 @@ trim_later(_Config) ->
     ok.
 
 %% @private
-handle_call({reconfigure, Changes}, _From, #state{server = Server} = State) ->
-    {reply, portmapper_config:change(Server, Changes), State}.
+handle_call({reconfigure, Changes}, _From, State) ->
+    {reply, call(fun(Server) -> portmapper_config:change(Server, Changes) end), State}.
 
 %% @private
 handle_cast(_Message, State) ->
@@ -147,17 +160,49 @@ handle_cast(_Message, State) ->
 
 %% @private An upgrade of the library is complete with the first call to it.
 code_change(_OldVersion, #state{server = Server} = State, _Extra) ->
-    _ = portmapper_nif:attach(Server),
+    _ = attach(Server),
     {ok, State}.
 
+%% Of a library that was loaded since, this process is not the owner yet. If the
+%% server cannot get there it goes on where it is, until a later attempt.
+-spec attach(portmapper_nif:server()) -> portmapper_nif:phase() | elsewhere.
+attach(Server) ->
+    try
+        portmapper_nif:attach(Server)
+    catch
+        error:moved ->
+            attach(Server);
+        error:{not_handed_over, Reason} ->
+            portmapper_log:not_handed_over(Reason),
+            _ = erlang:send_after(?ATTACH_INTERVAL, self(), portmapper),
+            elsewhere
+    end.
+
 %% @private
-handle_info(portmapper, #state{server = Server, searched = Before} = State0) ->
+handle_info(portmapper, #state{server = Server} = State) ->
     %% Before the notices are taken: all that led to it are among them then.
-    %% Of a library that was loaded since this process is not the owner yet.
-    Phase = portmapper_nif:attach(Server),
-    {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
-    Searched = portmapper_log:notices(Notices, Missed, Before, Server),
-    State = State0#state{searched = Searched},
+    case attach(Server) of
+        elsewhere ->
+            {noreply, State};
+        Phase ->
+            {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
+            look(Phase, Notices, log(Notices, Missed, State))
+    end;
+handle_info({portmapper, Notices, Missed}, State) ->
+    %% From the library that the server was in before.
+    {noreply, log(Notices, Missed, State)};
+handle_info(trim_memory, State) ->
+    %% The heaps of those that had to do with the start are large.
+    _ = [erlang:garbage_collect(Pid) || Pid <- processes()],
+    ok = portmapper_nif:trim_memory(),
+    {noreply, State, hibernate};
+handle_info(_Message, State) ->
+    {noreply, State}.
+
+log(Notices, Missed, #state{server = Server, searched = Before} = State) ->
+    State#state{searched = portmapper_log:notices(Notices, Missed, Before, Server)}.
+
+look(Phase, Notices, State) ->
     case lists:any(fun is_end/1, Notices) of
         false when length(Notices) =:= ?BATCH ->
             %% Only a shorter batch has the server wake this process again.
@@ -168,14 +213,7 @@ handle_info(portmapper, #state{server = Server, searched = Before} = State0) ->
         true ->
             ok = end_application(0),
             {noreply, State}
-    end;
-handle_info(trim_memory, State) ->
-    %% The heaps of those that had to do with the start are large.
-    _ = [erlang:garbage_collect(Pid) || Pid <- processes()],
-    ok = portmapper_nif:trim_memory(),
-    {noreply, State, hibernate};
-handle_info(_Message, State) ->
-    {noreply, State}.
+    end.
 
 %% What ends a server that is closed after it, and the application.
 is_end({killed, _Peer}) -> true;

@@ -97,11 +97,13 @@ epmd_port(Port) ->
     [{"ERL_EPMD_PORT", integer_to_list(Port)}].
 
 %% @doc A VM with nothing started in it. Options: arguments of `erl' (`args'),
-%% environment variables (`env'), `logger_level', a command to start `erl' with
-%% (`exec'), and for a node its `name', and its `host' if not loopback.
+%% modules whose directories are in the code path (`modules'), by default
+%% `portmapper', environment variables (`env'), `logger_level', a command to start
+%% `erl' with (`exec'), and for a node its `name', and its `host' if not loopback.
 -spec start_vm(map()) -> vm().
 start_vm(Options) ->
-    Ebin = filename:absname(filename:dirname(code:which(portmapper))),
+    Modules = maps:get(modules, Options, [portmapper]),
+    Paths = [filename:absname(filename:dirname(code:which(Module))) || Module <- Modules],
     Level = maps:get(logger_level, Options, warning),
     Named =
         case Options of
@@ -115,7 +117,7 @@ start_vm(Options) ->
         connection => standard_io,
         args =>
             ?SMALL_VM ++
-                ["-pa", Ebin, "-kernel", "logger_level", atom_to_list(Level)] ++
+                ["-pa"] ++ Paths ++ ["-kernel", "logger_level", atom_to_list(Level)] ++
                 maps:get(args, Options, []),
         env => [{"ERL_CRASH_DUMP_SECONDS", "0"} | maps:get(env, Options, [])],
         exec => maps:get(exec, Options, os:find_executable("erl")),

@@ -14,10 +14,11 @@ mod terms;
 use epmd_core::{Glob, Name, Registration};
 use epmd_server::{Config, Inheritance, InheritanceError, Phase, Server, ServiceManager};
 use rustler::types::atom::ok;
-use rustler::{Atom, Binary, Env, Term};
+use rustler::{Atom, Binary, Env, NifResult, Term};
 
+use crate::library::Library;
 use crate::owner::Owner;
-use crate::place::{Current, Handle};
+use crate::place::{Absence, Current, Handle};
 use crate::terms::{atoms, binary};
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -48,7 +49,7 @@ fn start<'a>(
         server.report_and_keep(manager, inherited.leftovers);
     }
     place::put(Handle { server, owner });
-    Ok(library::number())
+    Ok(Library::own().number())
 }
 
 /// Takes what was handed over to this process; the names are joined by colons.
@@ -60,27 +61,33 @@ fn inherit(descriptors: &[i32], names: Option<&[u8]>) -> Result<Inheritance, Inh
 }
 
 #[rustler::nif]
-fn attach(env: Env<'_>, number: u64) -> Atom {
-    let current = place::current(number);
-    if let Some(current) = &current
-        && current.owner.attach(env)
-    {
-        current.server.attach();
+fn attach(env: Env<'_>, number: u64) -> NifResult<Atom> {
+    match place::current(number) {
+        Ok(current) => {
+            if current.owner.attach(env) {
+                current.server.attach();
+            }
+            Ok(phase_of(&current))
+        }
+        Err(Absence::NotRunning) => Ok(atoms::none()),
+        Err(absence) => Err(absence.raise()),
     }
-    phase_of(current)
 }
 
 #[rustler::nif]
 fn phase(number: u64) -> Atom {
-    phase_of(place::current(number))
+    match place::current(number) {
+        Ok(current) => phase_of(&current),
+        Err(Absence::NotRunning) => atoms::none(),
+        Err(Absence::Moved | Absence::Failed(_)) => atoms::elsewhere(),
+    }
 }
 
-fn phase_of(current: Option<Current>) -> Atom {
-    match current.map(|current| current.server.phase()) {
-        Some(Phase::Running) => atoms::running(),
-        Some(Phase::Down) => atoms::down(),
-        Some(Phase::Closed) => atoms::closed(),
-        None => atoms::none(),
+fn phase_of(current: &Current) -> Atom {
+    match current.server.phase() {
+        Phase::Running => atoms::running(),
+        Phase::Down => atoms::down(),
+        Phase::Closed => atoms::closed(),
     }
 }
 
@@ -88,7 +95,7 @@ fn phase_of(current: Option<Current>) -> Atom {
 fn resume(current: Current) -> Atom {
     // Without success the phase is still `down`, and the caller tries again.
     let _ = current.server.resume();
-    phase_of(Some(current))
+    phase_of(&current)
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -123,10 +130,13 @@ fn panic_thread(current: Current) -> Atom {
 }
 
 #[rustler::nif]
-fn take_notices(env: Env<'_>, number: u64, limit: usize) -> (Vec<Term<'_>>, u64) {
-    let (notices, missed) = place::current(number)
-        .map_or_else(Default::default, |current| current.server.take_notices(limit));
-    (notices.iter().map(|notice| terms::notice(env, notice)).collect(), missed)
+fn take_notices(env: Env<'_>, number: u64, limit: usize) -> NifResult<(Vec<Term<'_>>, u64)> {
+    let (notices, missed) = match place::current(number) {
+        Ok(current) => current.server.take_notices(limit),
+        Err(Absence::NotRunning) => Default::default(),
+        Err(absence) => return Err(absence.raise()),
+    };
+    Ok((notices.iter().map(|notice| terms::notice(env, notice)).collect(), missed))
 }
 
 #[rustler::nif]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use epmd_server::Notice;
 use parking_lot::Mutex;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc};
 
 use crate::place;
-use crate::terms::atoms;
+use crate::terms::{self, atoms};
 
 /// The owner, if there is one.
 #[derive(Default)]
@@ -49,6 +50,16 @@ impl Owner {
             *owner = None;
         }
         was
+    }
+
+    /// Sends the owner what is left to take. Not for a scheduler's thread.
+    pub(crate) fn send(&self, notices: &[Notice], missed: u64) {
+        if let Some(pid) = *self.pid.lock() {
+            let _ = OwnedEnv::new().send_and_clear(&pid, |env| {
+                let notices: Vec<_> = notices.iter().map(|it| terms::notice(env, it)).collect();
+                (atoms::portmapper(), notices, missed)
+            });
+        }
     }
 
     /// What sends `portmapper` to the owner. Only the server's thread may call it: a

@@ -21,9 +21,9 @@ pub(crate) mod atoms {
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
         evicted, user, bad_estate, went_on, store_too_small, not_recorded,
-        state_file_unreadable, none, not_running, version,
-        path, takeover_socket, no_port_mapper, takeover_not_permitted,
-        takeover_refused, takeover_failed, no_takeover_socket, not_taken_over, taken_over,
+        state_file_unreadable, none, elsewhere, not_running, moved, not_handed_over, version,
+    path, takeover_socket, no_port_mapper, takeover_not_permitted,
+    takeover_refused, takeover_failed, no_takeover_socket, not_taken_over, taken_over,
         elixir_struct = "__struct__",
     }
 }

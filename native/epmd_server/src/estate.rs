@@ -31,8 +31,8 @@ const VERSION: u32 = 1;
 pub struct Estate {
     /// The sockets that listen.
     pub(crate) listeners: Vec<Stored<TcpListener>>,
-    /// The nodes, oldest first.
-    pub(crate) nodes: Vec<(Name, Node, Stored<TcpStream>)>,
+    /// The nodes, oldest first. Without a connection for the VM's own names.
+    pub(crate) nodes: Vec<(Name, Node, Option<Stored<TcpStream>>)>,
     /// Names of nodes that are gone or lost, longest gone first.
     pub(crate) remembered: Vec<(Name, Remembered)>,
     /// How many of those were registered, and have no socket here.
@@ -66,7 +66,7 @@ impl Estate {
         match read {
             Ok(records) if self.nodes.is_empty() && self.remembered.is_empty() => {
                 let listeners = std::mem::take(&mut self.listeners);
-                *self = Self { listeners, ..records.into_estate(|_, _| None) };
+                *self = Self { listeners, ..records.into_estate(false, |_, _| None) };
             }
             Ok(_) => {}
             Err(error) => {
@@ -86,7 +86,7 @@ pub(crate) struct Stored<S> {
 }
 
 /// Where the service manager has a copy of a socket.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// It has none.
     #[default]
@@ -358,16 +358,19 @@ impl Records {
 
     /// The estate, with the connections that `take` yields by their slot. A node
     /// without one is lost: if it lives it registers again, with the same listening
-    /// socket, and gets the creation that it had.
+    /// socket, and gets the creation that it had. So are the VM's own names, unless it
+    /// is still the same one.
     pub(crate) fn into_estate(
         mut self,
+        is_same_vm: bool,
         mut take: impl FnMut(u32, &Node) -> Option<Stored<TcpStream>>,
     ) -> Estate {
         let mut nodes = Vec::new();
         let mut lost = 0;
         for (name, (node, slot)) in std::mem::take(&mut self.nodes) {
-            if let Some(stored) = slot.and_then(|slot| take(slot, &node)) {
-                nodes.push((name, node, stored));
+            let connection = slot.and_then(|slot| take(slot, &node));
+            if connection.is_some() || is_same_vm && node.peer.is_none() {
+                nodes.push((name, node, connection));
             } else {
                 self.forget(name, &node, node.listener.filter(|_| self.of_this_boot));
                 lost += 1;

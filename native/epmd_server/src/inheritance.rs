@@ -85,7 +85,7 @@ impl Inheritance {
         journals.sort_by_key(|records| (records.complete, records.sequence));
         if let Some(records) = journals.pop() {
             let listeners = std::mem::take(&mut sorted.estate.listeners);
-            sorted.estate = records.into_estate(|slot, node| {
+            sorted.estate = records.into_estate(false, |slot, node| {
                 let socket = connections.remove(&Some(slot))?;
                 let is_of_node = node.peer.is_none_or(|peer| comes_from(&socket, peer));
                 is_of_node.then_some(Stored { socket, place: Place::Slot(slot) })

@@ -44,6 +44,16 @@ impl Kept {
         self.records.load(Ordering::Relaxed)
     }
 
+    /// The number of the last snapshot.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.journals.lock().sequence
+    }
+
+    /// Names of what is in the store besides sockets.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        self.journals.lock().in_store.iter().map(|(_, slot)| slots::name(*slot)).collect()
+    }
+
     /// Has snapshots count more than the one with this number.
     pub(crate) fn go_on_after(&self, sequence: u64) {
         self.journals.lock().sequence = sequence;

@@ -86,6 +86,11 @@ impl Reports {
         }
     }
 
+    /// Tells nothing any more: another one does.
+    pub(crate) fn fall_silent(&self) {
+        self.told.lock().stopping = true;
+    }
+
     /// Tells a service manager that was told of an end that there is none. That one.
     pub(crate) fn take_back_stopping(&self) -> Option<&ServiceManager> {
         let manager = self.manager.get()?;

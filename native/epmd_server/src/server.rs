@@ -19,7 +19,11 @@ use crate::platform::Holder;
 use crate::runtime;
 use crate::service_manager::ServiceManager;
 use crate::shared::{Order, Phase, Shared};
+use crate::takeover::{Offer, Within};
 use crate::{Addresses, Config, CounterValues};
+
+/// How long a hand-over within this process may take. It gives up before.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// A port mapper that serves until it is stopped or dropped.
 pub struct Server {
@@ -109,7 +113,31 @@ impl Server {
     /// process maybe. [`Notice::TakenOver`] or [`Notice::NotTakenOver`] tells what
     /// came of it.
     pub fn hand_over(&self, connection: OwnedFd) {
-        self.shared.takeover.offer_to(connection);
+        self.shared.takeover.offer_to(Offer { connection, within: None });
+    }
+
+    /// The same to another version of this library in this process, which
+    /// [takes over](Server::take_over_within) at the other end. Back when it has.
+    ///
+    /// # Errors
+    /// When it has not, and this server goes on.
+    pub fn hand_over_within(&self, connection: OwnedFd) -> std::io::Result<()> {
+        // A thread that has died would not hear of it.
+        self.resume()?;
+        if self.phase() == Phase::Closed {
+            return Err(std::io::ErrorKind::NotConnected.into());
+        }
+        let (done, outcome) = mpsc::channel();
+        let within = Within { handed_over: *self.handed_over.lock(), done };
+        self.shared.takeover.offer_to(Offer { connection, within: Some(within) });
+        // Nobody is there to hear of an offer if the thread dies right now.
+        match outcome.recv_timeout(HAND_OVER) {
+            Err(_) if self.phase() != Phase::Closed => {
+                self.shared.takeover.take_back_offer();
+                Err(std::io::Error::other("it was not taken over"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Tells that there is an owner again: it is woken if something waits.

@@ -91,6 +91,33 @@ impl ServiceManager {
         Ok(Self { socket, address: None, watchdog: None })
     }
 
+    /// The one that another version of this library had found, by its socket.
+    pub(crate) fn at(
+        socket: OwnedFd,
+        known_by: Option<&[u8]>,
+        watchdog: Option<Duration>,
+    ) -> Option<Self> {
+        let address = match known_by {
+            Some(bytes) => Some(address(bytes)?),
+            None => None,
+        };
+        Some(Self { socket: Socket::from(socket), address, watchdog })
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Its address as the environment has it.
+    pub(crate) fn address(&self) -> Option<Vec<u8>> {
+        let address = self.address.as_ref()?;
+        #[cfg(target_os = "linux")]
+        if let Some(name) = address.abstract_name() {
+            return Some([b"@", name].concat());
+        }
+        address.path_bytes().map(<[u8]>::to_vec)
+    }
+
     /// Whether it is a keeper: one that holds the listening sockets too, and ends
     /// with this process.
     pub(crate) const fn is_keeper(&self) -> bool {

@@ -1,6 +1,7 @@
 //! How a server begins: with nothing, with what another one has left, or with what
 //! another one hands over.
 
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::platform::{self, Held};
 use crate::runtime;
 use crate::server::Server;
 use crate::shared::Shared;
-use crate::takeover::{self, HandedOver, Predecessor, TakeoverError};
+use crate::takeover::{self, HandedOver, Household, Predecessor, TakeoverError};
 
 /// Wakes the owner of a server.
 type Wake = Box<dyn Fn() + Send + Sync>;
@@ -96,23 +97,64 @@ impl Server {
             // What is wrong with it is told later.
             let _ = platform::raise_file_limit();
         }
+        let config = Config { takeover: false, ..config };
         let mut predecessor = Predecessor::greet(connection)?;
-        let prepared = predecessor.receive().and_then(|handed_over| {
-            let HandedOver { mut estate, waiting } = handed_over;
-            let bound = listen::adopt(std::mem::take(&mut estate.listeners))?;
-            let config = Config { takeover: false, ..config };
-            Ok(prepare(config, bound, estate, waiting, wake_owner)?)
-        });
-        let begun = match prepared {
-            Ok(prepared) => {
-                predecessor.await_done()?;
-                prepared.begin(true).map_err(TakeoverError::from)
-            }
-            Err(error) => Err(error),
-        };
-        predecessor.tell(begun.as_ref().err());
-        begun
+        let prepared = predecessor.receive();
+        let prepared = prepared.and_then(|all| prepare_with(config, all, wake_owner));
+        conclude(predecessor, prepared, true)
     }
+
+    /// The same within one process, from a server in another version of this library
+    /// that was told to [hand over](Server::hand_over_within). It goes on with
+    /// everything: the configuration, the names of the VM, the service manager.
+    ///
+    /// # Errors
+    /// As [`Server::take_over`].
+    pub fn take_over_within(connection: OwnedFd, wake_owner: Wake) -> Result<Self, TakeoverError> {
+        let mut predecessor = Predecessor::greet(connection)?;
+        let mut within = (Household::default(), None);
+        let prepared = predecessor.receive().and_then(|mut all| {
+            within = all.within.take().ok_or_else(|| {
+                TakeoverError::Failed("the other one is in another process".to_owned())
+            })?;
+            let config = within.0.config().map_err(io::Error::from)?;
+            prepare_with(config, all, wake_owner)
+        });
+        let (household, manager) = within;
+        let server = conclude(predecessor, prepared, household.handed_over)?;
+        if let Some(manager) = manager {
+            server.report_and_keep(manager, household.leftovers);
+        }
+        Ok(server)
+    }
+}
+
+/// Does all that can fail before anything of what was received is served.
+fn prepare_with(
+    config: Config,
+    all: HandedOver,
+    wake_owner: Wake,
+) -> Result<Prepared, TakeoverError> {
+    let HandedOver { mut estate, waiting, .. } = all;
+    let bound = listen::adopt(std::mem::take(&mut estate.listeners))?;
+    Ok(prepare(config, bound, estate, waiting, wake_owner)?)
+}
+
+/// Begins once the other one is done, and tells it.
+fn conclude(
+    predecessor: Predecessor,
+    prepared: Result<Prepared, TakeoverError>,
+    handed_over: bool,
+) -> Result<Server, TakeoverError> {
+    let begun = match prepared {
+        Ok(prepared) => {
+            predecessor.await_done()?;
+            prepared.begin(handed_over).map_err(TakeoverError::from)
+        }
+        Err(error) => Err(error),
+    };
+    predecessor.tell(begun.as_ref().err());
+    begun
 }
 
 /// Whether the port mapper on the port of a configuration would hand over to
@@ -175,17 +217,21 @@ impl Prepared {
 /// Goes on with what another port mapper has left, in the runtime that is to serve
 /// it. Nodes that have ended since are gone afterwards.
 fn take_in(shared: &Arc<Shared>, estate: Estate) {
+    shared.kept.go_on_after(estate.sequence);
     let before = estate.nodes.len() + estate.lost;
     if before == 0 && estate.remembered.is_empty() {
         return;
     }
-    shared.kept.go_on_after(estate.sequence);
     let mut unanswered = Vec::new();
     let mut registry = shared.registry.write();
     for (name, gone) in estate.remembered {
         registry.remember(name, gone);
     }
-    for (name, mut node, Stored { socket, place }) in estate.nodes {
+    for (name, mut node, connection) in estate.nodes {
+        let Some(Stored { socket, place }) = connection else {
+            registry.restore(name, node);
+            continue;
+        };
         let conn = shared.number(socket.as_raw_fd());
         if let Place::Slot(slot) = place {
             shared.kept.store.adopt_connection(conn, slot);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use parking_lot::RwLockUpgradableReadGuard;
@@ -12,10 +13,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
-use super::Takeover;
 use super::protocol::{Channel, Connection, Contents, Hello, Message, TakeoverRefusal, VERSION};
+use super::{Household, Takeover};
 use crate::connection::{self, Decided, Unfinished};
-use crate::estate;
+use crate::estate::{self, Place};
 use crate::notices::Notice;
 use crate::platform::{self, OtherProcess};
 use crate::service_manager::ServiceManager;
@@ -45,6 +46,23 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) struct Successor {
     channel: Channel,
     pid: i32,
+    within: Option<Within>,
+}
+
+/// A connection to whoever is to take over.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) connection: OwnedFd,
+    pub(crate) within: Option<Within>,
+}
+
+/// That the successor is another version of this library, in this process.
+#[derive(Debug)]
+pub(crate) struct Within {
+    /// Whether the server listens on what it was handed.
+    pub(crate) handed_over: bool,
+    /// Hears of success; of a failure by the other end's being dropped.
+    pub(crate) done: Sender<()>,
 }
 
 /// Waits for a successor, and orders the thread to hand over.
@@ -53,13 +71,13 @@ pub(crate) async fn await_successor(shared: Arc<Shared>) -> io::Result<()> {
     let listener = shared.takeover.socket.lock().as_ref().map(|it| it.listener.try_clone());
     let listener = listener.transpose()?.map(watch).transpose()?;
     loop {
-        let connection = tokio::select! {
-            connection = accept(listener.as_ref()) => connection,
+        let offer = tokio::select! {
+            offer = accept(listener.as_ref()) => offer,
             () = shared.takeover.offer.notified() => shared.takeover.offered.lock().take(),
         };
-        let Some(connection) = connection else { continue };
+        let Some(offer) = offer else { continue };
         // Who does not speak the protocol is nobody.
-        if let Ok(successor) = greet(&shared, connection).await {
+        if let Ok(successor) = greet(&shared, offer).await {
             shared.order_to_hand_over(successor);
             // The thread ends this job first.
             return pending().await;
@@ -72,22 +90,24 @@ fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
-async fn accept(listener: Option<&AsyncFd<OwnedFd>>) -> Option<OwnedFd> {
+async fn accept(listener: Option<&AsyncFd<OwnedFd>>) -> Option<Offer> {
     let Some(listener) = listener else { return pending().await };
     let accepted = listener.async_io(Interest::READABLE, platform::accept_from).await;
     if accepted.is_err() {
         sleep(RETRY).await;
     }
-    accepted.ok()
+    accepted.ok().map(|connection| Offer { connection, within: None })
 }
 
 /// Exchanges greetings. Clients are served meanwhile.
-async fn greet(shared: &Shared, connection: OwnedFd) -> io::Result<Successor> {
+async fn greet(shared: &Shared, offer: Offer) -> io::Result<Successor> {
+    let Offer { connection, within } = offer;
     let (channel, Message::Hello(hello)) = hear(connection).await? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let process = channel.other_process()?;
-    if let Some(refusal) = reason_to_refuse(shared, &process, &hello) {
+    let refusal = reason_to_refuse(shared, &process, &hello, within.is_some());
+    if let Some(refusal) = refusal {
         channel.say(&Message::Refused(refusal))?;
         return Err(io::ErrorKind::PermissionDenied.into());
     }
@@ -96,7 +116,7 @@ async fn greet(shared: &Shared, connection: OwnedFd) -> io::Result<Successor> {
     let descriptors = shared.held.len() + shared.waiting.load(Ordering::Relaxed);
     channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper, descriptors }))?;
     match hear(channel.into_socket()).await? {
-        (channel, Message::Prepared) => Ok(Successor { channel, pid: process.pid() }),
+        (channel, Message::Prepared) => Ok(Successor { channel, pid: process.pid(), within }),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
@@ -113,6 +133,7 @@ fn reason_to_refuse(
     shared: &Shared,
     process: &OtherProcess,
     hello: &Hello,
+    is_within: bool,
 ) -> Option<TakeoverRefusal> {
     if !process.is_trusted() {
         return Some(TakeoverRefusal::NotPermitted);
@@ -120,27 +141,35 @@ fn reason_to_refuse(
     if hello.portmapper_takeover < VERSION {
         return Some(TakeoverRefusal::Version);
     }
-    let manager = shared.reports.manager();
-    manager.is_some_and(|manager| !manager.is_keeper()).then_some(TakeoverRefusal::ServiceManager)
+    let manager = shared.reports.manager().filter(|manager| !manager.is_keeper() && !is_within);
+    manager.map(|_| TakeoverRefusal::ServiceManager)
 }
 
 /// Hands over; whether that was done. If not, everything is as before but for
 /// connections to [go on](go_on) with. The jobs of the thread have to have ended.
 pub(crate) async fn hand_over(shared: &Arc<Shared>, successor: Successor) -> bool {
-    let Successor { mut channel, pid } = successor;
+    let Successor { mut channel, pid, within } = successor;
     channel.allow(PAUSE);
     let given = match put_all_aside(shared).await {
-        Ok(()) => give(shared, &channel),
+        Ok(()) => give(shared, &channel, within.as_ref()),
         Err(error) => Err(error),
     };
     match given {
         Ok(()) => {
-            // First of all, so that the owner does not take the end for a defect.
-            shared.notices.push(Notice::TakenOver { pid });
-            refuse_others(&shared.takeover);
+            if within.is_some() {
+                shared.reports.fall_silent();
+            } else {
+                // First of all, so that the owner does not take the end for a defect.
+                shared.notices.push(Notice::TakenOver { pid });
+                refuse_others(&shared.takeover);
+            }
             // What is kept, and what is not closed for good, is the successor's.
             shared.leaves.store(true, Ordering::Relaxed);
             shared.close();
+            if let Some(Within { done, .. }) = within {
+                // Whoever does not wait any more sees that it is closed.
+                let _ = done.send(());
+            }
             true
         }
         Err(error) => {
@@ -196,27 +225,38 @@ pub(crate) fn go_on(shared: &Arc<Shared>) {
 }
 
 /// Gives the successor all there is, and lets go of it once it serves.
-fn give(shared: &Shared, channel: &Channel) -> io::Result<()> {
+fn give(shared: &Shared, channel: &Channel, within: Option<&Within>) -> io::Result<()> {
     // Names are looked up all the while, but none comes or goes.
     let registry = shared.registry.upgradable_read();
     let listeners = shared.listeners.lock();
     let aside = shared.takeover.aside.lock();
     shared.held.lend(|socket_of| {
         let mut descriptors: Vec<_> = listeners.iter().map(|one| one.socket.as_fd()).collect();
-        let records = estate::snapshot(&registry, 0, |conn| {
+        let mut places: Vec<_> = listeners.iter().map(|one| *one.place.lock()).collect();
+        // Records that are kept in this process go on counting.
+        let sequence = within.map_or(0, |_| shared.kept.sequence());
+        let records = estate::snapshot(&registry, sequence, |conn| {
             let slot = u32::try_from(descriptors.len()).ok()?;
             descriptors.push(socket_of(conn)?);
+            places.push(shared.kept.store.slot(conn).map_or(Place::Nowhere, Place::Slot));
             Some(slot)
         });
+        let household = within.map(|within| Household::of(shared, within.handed_over, places));
+        let (household, manager) = household.unzip();
+        descriptors.extend(manager.flatten());
         descriptors.extend(aside.iter().map(|one| one.stream.as_fd()));
-        send_all(channel, listeners.len(), &records, &aside, &descriptors)
+        let household = household.map(|it| serde_json::to_vec(&it)).transpose()?;
+        let household = household.unwrap_or_default();
+        send_all(channel, listeners.len(), &records, &aside, &household, &descriptors)
     })?;
     match channel.hear()? {
         Message::Ready => {}
         Message::Failed { reason } => return Err(io::Error::other(reason)),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     }
-    shared.reports.stopping();
+    if within.is_none() {
+        shared.reports.stopping();
+    }
     channel.say(&Message::Done)?;
     match channel.hear() {
         // One that is just slow has everything.
@@ -238,6 +278,7 @@ fn send_all(
     listeners: usize,
     records: &[u8],
     aside: &[Unfinished],
+    household: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let data: Vec<&[u8]> = aside.iter().map(data).collect();
@@ -252,10 +293,11 @@ fn send_all(
         records: records.len(),
         connections: connections.len(),
         data: data.len(),
+        household: household.len(),
         listeners,
         descriptors: descriptors.len(),
     }))?;
-    channel.send_bytes(&[records, &connections, &data].concat())?;
+    channel.send_bytes(&[records, &connections, &data, household].concat())?;
     channel.send_descriptors(descriptors)
 }
 

@@ -7,11 +7,11 @@
 //! serves. Until then it has closed nothing, and goes on if anything fails.
 
 mod give;
+mod household;
 mod protocol;
 mod socket;
 mod take;
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -20,7 +20,8 @@ use tokio::sync::Notify;
 use self::socket::Socket;
 use crate::connection::Unfinished;
 
-pub(crate) use give::{Successor, await_successor, go_on, hand_over};
+pub(crate) use give::{Offer, Successor, Within, await_successor, go_on, hand_over};
+pub(crate) use household::Household;
 pub use protocol::TakeoverRefusal;
 pub(crate) use socket::{connect, open};
 pub use take::TakeoverError;
@@ -31,8 +32,8 @@ pub(crate) use take::{HandedOver, Predecessor, take_in};
 pub(crate) struct Takeover {
     /// Where a successor connects.
     socket: Mutex<Option<Socket>>,
-    /// A connection to a successor that came another way.
-    offered: Mutex<Option<OwnedFd>>,
+    /// A successor that came another way.
+    offered: Mutex<Option<Offer>>,
     offer: Notify,
     /// Whether connections that wait are to be put aside.
     begun: AtomicBool,
@@ -44,9 +45,14 @@ pub(crate) struct Takeover {
 
 impl Takeover {
     /// Hands over to whoever is at the other end.
-    pub(crate) fn offer_to(&self, connection: OwnedFd) {
-        *self.offered.lock() = Some(connection);
+    pub(crate) fn offer_to(&self, successor: Offer) {
+        *self.offered.lock() = Some(successor);
         self.offer.notify_one();
+    }
+
+    /// Does not hand over, unless that has begun.
+    pub(crate) fn take_back_offer(&self) {
+        *self.offered.lock() = None;
     }
 
     /// Waits until connections that wait are to be put aside.

@@ -103,6 +103,9 @@ pub(crate) struct Contents {
     pub(crate) connections: usize,
     /// Bytes of what they have received or are to be sent.
     pub(crate) data: usize,
+    /// Bytes of what stays with the process, if it is the same one.
+    #[serde(default)]
+    pub(crate) household: usize,
     /// Sockets that listen: the first of the descriptors.
     pub(crate) listeners: usize,
     /// All descriptors. Those of nodes are where the records say; those of
@@ -112,7 +115,7 @@ pub(crate) struct Contents {
 
 impl Contents {
     pub(crate) const fn bytes(&self) -> usize {
-        self.records + self.connections + self.data
+        self.records + self.connections + self.data + self.household
     }
 }
 

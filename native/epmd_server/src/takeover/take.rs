@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::Household;
 use super::protocol::{Channel, Connection, Contents, Hello, Message, TakeoverRefusal, VERSION};
 use crate::connection::{self, Progress, Unfinished};
-use crate::estate::{Estate, EstateError, Place, Records, Stored};
+use crate::estate::{Estate, EstateError, Records, Stored};
 use crate::listen::ListenError;
 use crate::platform::{self, OtherProcess};
+use crate::service_manager::ServiceManager;
 use crate::shared::{Peer, Shared};
 
 /// How long the other one may take to answer hello: it may be busy with another
@@ -77,6 +79,8 @@ pub(crate) struct HandedOver {
     pub(crate) estate: Estate,
     /// Connections to go on with.
     pub(crate) waiting: Vec<Unfinished>,
+    /// Within one process, what stays with it, and who keeps its sockets.
+    pub(crate) within: Option<(Household, Option<ServiceManager>)>,
 }
 
 /// The port mapper that everything is taken over from.
@@ -181,19 +185,32 @@ fn sort(
 ) -> Result<HandedOver, TakeoverError> {
     let short = || TakeoverError::Failed("something is missing".to_owned());
     let (records, rest) = bytes.split_at_checked(contents.records).ok_or_else(short)?;
-    let (connections, mut data) = rest.split_at_checked(contents.connections).ok_or_else(short)?;
+    let (connections, rest) = rest.split_at_checked(contents.connections).ok_or_else(short)?;
+    let (mut data, household) = rest.split_at_checked(contents.data).ok_or_else(short)?;
+    let household = match household {
+        [] => None,
+        bytes => Some(serde_json::from_slice::<Household>(bytes).map_err(io::Error::from)?),
+    };
+    let places = household.as_ref().map(|household| household.places.clone()).unwrap_or_default();
+    let place = |index: usize| places.get(index).copied().unwrap_or_default();
     let connections: Vec<Connection> =
         serde_json::from_slice(connections).map_err(io::Error::from)?;
     let mut descriptors: Vec<_> = descriptors.into_iter().map(Some).collect();
     let records = Records::read(records)?;
-    let mut estate = records.into_estate(|slot, _| {
-        let socket = descriptors.get_mut(usize::try_from(slot).ok()?)?.take()?;
-        Some(Stored { socket: TcpStream::from(socket), place: Place::Nowhere })
+    let mut estate = records.into_estate(household.is_some(), |slot, _| {
+        let slot = usize::try_from(slot).ok()?;
+        let socket = descriptors.get_mut(slot)?.take()?;
+        Some(Stored { socket: TcpStream::from(socket), place: place(slot) })
     });
     let listeners = descriptors.iter_mut().take(contents.listeners).flat_map(Option::take);
-    let listeners = listeners.map(TcpListener::from);
-    let listeners = listeners.map(|socket| Stored { socket, place: Place::Nowhere });
+    let listeners = listeners.map(TcpListener::from).enumerate();
+    let listeners = listeners.map(|(index, socket)| Stored { socket, place: place(index) });
     estate.listeners = listeners.collect();
+    let within = household.map(|household| {
+        let socket = descriptors.get_mut(places.len()).filter(|_| household.has_manager());
+        let manager = household.manager(socket.and_then(Option::take));
+        (household, manager)
+    });
     let mut waiting = Vec::new();
     let first = contents.descriptors.saturating_sub(connections.len());
     let sockets = descriptors.into_iter().skip(first).flatten();
@@ -206,7 +223,7 @@ fn sort(
         let progress = if is_answered { Progress::unsent(own) } else { Progress::received(own) };
         waiting.push(Unfinished { stream: socket.into(), peer, progress });
     }
-    Ok(HandedOver { estate, waiting })
+    Ok(HandedOver { estate, waiting, within })
 }
 
 /// Goes on with connections that wait, in the runtime that is to serve them.

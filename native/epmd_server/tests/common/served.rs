@@ -50,6 +50,11 @@ impl Served {
         Self::try_start(|wake| Server::take_over_from(config, socket, wake))
     }
 
+    /// Takes over from another one of this process, if it can.
+    pub fn taking_over_within(socket: OwnedFd) -> Result<Self, TakeoverError> {
+        Self::try_start(|wake| Server::take_over_within(socket, wake))
+    }
+
     fn started(
         start: impl FnOnce(Box<dyn Fn() + Send + Sync>) -> Result<Server, ListenError>,
     ) -> Self {
