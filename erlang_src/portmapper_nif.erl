@@ -7,6 +7,8 @@
 %% another version of the library.
 -module(portmapper_nif).
 
+-include_lib("kernel/include/file.hrl").
+
 -export([
     load/0,
     start/3,
@@ -98,7 +100,7 @@
 %% does not work as early as a boot script in embedded mode needs it.
 -spec load() -> ok | {error, {Reason :: atom(), Text :: string()}}.
 load() ->
-    case erlang:load_nif(filename:join(priv_dir(), ?MODULE_STRING), 0) of
+    case erlang:load_nif(library(), 0) of
         ok -> ok;
         {error, {reload, _}} -> ok;
         %% This code has a successor.
@@ -111,8 +113,29 @@ load() ->
 -spec loaded(Function :: atom(), [term()]) -> term().
 loaded(Function, Arguments) ->
     case load() of
-        ok -> apply(?MODULE, Function, Arguments);
-        {error, Reason} -> erlang:nif_error({cannot_load_library, Reason})
+        ok ->
+            Nifs = ?MODULE:module_info(nifs),
+            %% There are none if the module has been loaded once more meanwhile.
+            Nifs =:= [] orelse lists:member({Function, length(Arguments)}, Nifs) orelse
+                erlang:nif_error({not_in_library, Function}),
+            apply(?MODULE, Function, Arguments);
+        {error, Reason} ->
+            erlang:nif_error({cannot_load_library, Reason})
+    end.
+
+%% The system takes a file for the one that it has mapped by the same name, though
+%% another one may have been put in its place. So the name has the number of the
+%% file in it, in as many bits of path that lead nowhere.
+-spec library() -> file:filename().
+library() ->
+    Name = filename:join(priv_dir(), ?MODULE_STRING),
+    case file:read_file_info(Name ++ ".so") of
+        {ok, #file_info{inode = Inode}} ->
+            Bits = integer_to_list(Inode, 2),
+            Path = [case Bit of $0 -> "/"; $1 -> "/." end || Bit <- Bits],
+            lists:flatten([filename:dirname(Name), Path, "/", ?MODULE_STRING]);
+        {error, _} ->
+            Name
     end.
 
 -spec priv_dir() -> file:filename().

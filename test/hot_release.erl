@@ -2,14 +2,18 @@
 %% version of its own; and how one becomes the other in a VM.
 -module(hot_release).
 
--export([make/1, start/1, install/2]).
+-export([make/0, remove/1, start/1, start/2, install/2]).
 -export_type([releases/0]).
 
--type releases() :: #{root := file:filename(), versions := [string()]}.
+-type releases() :: #{root := file:filename(), versions => [string()]}.
 
-%% Where both are, and everything that they are made of.
--spec make(file:filename()) -> releases().
-make(Root) ->
+%% @doc Makes both.
+-spec make() -> releases().
+make() ->
+    %% Always the same place: cargo keeps what it builds for each.
+    Root = filename:absname_join(code:lib_dir(portmapper), "../../upgrade"),
+    ok = remove(#{root => Root}),
+    ok = filelib:ensure_path(Root),
     Version = version_of(portmapper),
     Next = next(Version),
     ok = copy_built(filename:dirname(filename:dirname(code:which(portmapper))), Root, Version),
@@ -22,10 +26,15 @@ make(Root) ->
     Old = release_file(Root, Version),
     Options = [silent, {path, ebins(Root)}, {outdir, release_directory(Root, Next)}],
     {ok, _, _, _} = systools:make_relup(release_file(Root, Next), [Old], [Old], Options),
-    ok = release_handler:create_RELEASES(
-        Root, filename:join(Root, "releases"), Old ++ ".rel", otp_directories()
-    ),
     #{root => Root, versions => [Version, Next]}.
+
+%% @doc Removes both.
+-spec remove(releases()) -> ok.
+remove(#{root := Root}) ->
+    case file:del_dir_r(Root) of
+        ok -> ok;
+        {error, enoent} -> ok
+    end.
 
 next(Version) ->
     [Last | Others] = lists:reverse(string:split(Version, ".", all)),
@@ -45,18 +54,18 @@ make_tree(Root, Tree, Version, Next) ->
     Repository = filename:join(Root, "portmapper.git"),
     ok = repository:make(Repository),
     ok = repository:run(["git", "clone", "--quiet", Repository, Tree], Root),
-    Quoted = fun(Text) -> [$", Text, $"] end,
-    Files = ["Cargo.toml", "erlang_src/portmapper.app.src", "ebin/portmapper.appup"],
-    lists:foreach(
-        fun(Name) ->
-            File = filename:join(Tree, Name),
-            {ok, Text} = file:read_file(File),
-            Changed = string:replace(Text, Quoted(Version), Quoted(Next), all),
-            ok = file:write_file(File, Changed)
-        end,
-        Files
-    ),
+    Versioned = ["Cargo.toml", "erlang_src/portmapper.app.src", "ebin/portmapper.appup"],
+    [ok = replace(Tree, File, [$", Version, $"], [$", Next, $"]) || File <- Versioned],
+    %% Of two libraries of one name, cargo keeps the last.
+    Name = "portmapper_nif",
+    ok = replace(Tree, "native/epmd_nif/Cargo.toml", Name, Name ++ "_next"),
+    ok = replace(Tree, "native/build-nif.sh", "lib" ++ Name, "lib" ++ Name ++ "_next"),
     repository:run(["cargo", "update", "--quiet", "--offline", "--workspace"], Tree).
+
+replace(Tree, Name, Old, New) ->
+    File = filename:join(Tree, Name),
+    {ok, Text} = file:read_file(File),
+    file:write_file(File, string:replace(Text, Old, New, all)).
 
 compile(Tree) ->
     Variables = program:environment([{"CARGO_TARGET_DIR", repository:target()}]),
@@ -100,10 +109,19 @@ write_term(File, Term) ->
 
 %% @doc A VM of the first release, which knows the other one, and its port.
 -spec start(releases()) -> {testkit:vm(), inet:port_number()}.
-start(#{root := Root, versions := [First, Second]}) ->
+start(Releases) ->
+    start(Releases, #{}).
+
+%% @doc The same with more of what testkit:start_vm/1 takes.
+-spec start(releases(), map()) -> {testkit:vm(), inet:port_number()}.
+start(#{root := Root, versions := [First, Second]}, Options) ->
     Directory = release_directory(Root, First),
+    ok = release_handler:create_RELEASES(
+        Root, filename:join(Root, "releases"), release_file(Root, First) ++ ".rel",
+        otp_directories()
+    ),
     Releases = lists:flatten(io_lib:format("~p", [filename:join(Root, "releases")])),
-    VM = testkit:start_vm(#{
+    VM = testkit:start_vm(Options#{
         modules => [callers],
         args =>
             ["-boot", filename:join(Directory, "start")] ++

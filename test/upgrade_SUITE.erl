@@ -4,11 +4,13 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([suite/0, all/0]).
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([
     instructions_for_an_upgrade_name_every_module/1,
     a_library_that_is_purged_and_loaded_anew_costs_nothing/1,
-    an_upgrade_of_the_release_and_back_costs_nothing/1
+    another_file_in_the_place_of_the_library_is_another_library/1,
+    an_upgrade_of_the_release_and_back_costs_nothing/1,
+    an_upgrade_that_fails_costs_no_node/1
 ]).
 
 suite() ->
@@ -18,8 +20,16 @@ all() ->
     [
         instructions_for_an_upgrade_name_every_module,
         a_library_that_is_purged_and_loaded_anew_costs_nothing,
-        an_upgrade_of_the_release_and_back_costs_nothing
+        another_file_in_the_place_of_the_library_is_another_library,
+        an_upgrade_of_the_release_and_back_costs_nothing,
+        an_upgrade_that_fails_costs_no_node
     ].
+
+init_per_suite(Config) ->
+    [{releases, hot_release:make()} | Config].
+
+end_per_suite(Config) ->
+    hot_release:remove(?config(releases, Config)).
 
 instructions_for_an_upgrade_name_every_module(_Config) ->
     _ = application:load(portmapper),
@@ -45,7 +55,7 @@ a_library_that_is_purged_and_loaded_anew_costs_nothing(_Config) ->
     end).
 
 an_upgrade_of_the_release_and_back_costs_nothing(Config) ->
-    Releases = #{versions := [Old, New]} = hot_release:make(?config(priv_dir, Config)),
+    Releases = #{versions := [Old, New]} = ?config(releases, Config),
     {VM, Port} = hot_release:start(Releases),
     load:during(VM, Port, fun() ->
         Callers = testkit:call(VM, callers, start, [2]),
@@ -63,6 +73,57 @@ there_and_back(VM, Old, New) ->
 
 install(VM, Version) ->
     ok = hot_release:install(VM, Version),
-    ?assertEqual(list_to_binary(Version), maps:get(version, testkit:call(VM, portmapper, info, []))),
+    ?assertEqual(list_to_binary(Version), version(VM)),
     %% Nothing runs in the code of before.
     testkit:wait_until(fun() -> testkit:call(VM, code, soft_purge, [portmapper_nif]) end).
+
+%% As after a build in the place of the one before.
+another_file_in_the_place_of_the_library_is_another_library(Config) ->
+    #{root := Root, versions := [Old, New]} = Releases = ?config(releases, Config),
+    {VM, Port} = hot_release:start(Releases),
+    {ok, Socket, Creation} = testkit:register(Port, "node", 1001),
+    Library = fun(Version) ->
+        filename:join([Root, "lib", "portmapper-" ++ Version, "priv", "portmapper_nif.so"])
+    end,
+    Kept = Library(Old) ++ ".kept",
+    ok = file:rename(Library(Old), Kept),
+    {ok, _} = file:copy(Library(New), Library(Old)),
+    ok = testkit:call(VM, callers, reload, [1]),
+    ?assertEqual(list_to_binary(New), version(VM)),
+    ok = file:rename(Kept, Library(Old)),
+    ok = testkit:call(VM, callers, reload, [1]),
+    ?assertEqual(list_to_binary(Old), version(VM)),
+    ?assertMatch({ok, #{creation := Creation}}, testkit:call(VM, portmapper, lookup, ["node"])),
+    ?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)).
+
+%% Both versions need descriptors for a moment.
+an_upgrade_that_fails_costs_no_node(Config) ->
+    Releases = #{versions := [_, New]} = ?config(releases, Config),
+    Exec = {"/bin/sh", ["-c", "ulimit -n 300; exec erl \"$@\"", "sh"]},
+    {VM, Port} = hot_release:start(Releases, #{exec => Exec, logger_level => critical}),
+    Nodes = [{Name, testkit:register(Port, Name, 1001)} || Name <- names(200)],
+    ok = hot_release:install(VM, New),
+    ?assertError({not_handed_over, _}, testkit:call(VM, portmapper, count, [])),
+    [?assertEqual({ok, 1001}, testkit:lookup(Port, Name)) || {Name, _} <- Nodes],
+    [?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)) || {_, {ok, Socket, _}} <- Nodes],
+    {Going, Staying} = lists:split(150, Nodes),
+    [ok = gen_tcp:close(Socket) || {_, {ok, Socket, _}} <- Going],
+    testkit:wait_until(fun() -> catch_call(VM, portmapper, count, []) =:= length(Staying) end),
+    ?assertEqual(list_to_binary(New), version(VM)),
+    [
+        ?assertMatch({ok, #{creation := Creation}}, testkit:call(VM, portmapper, lookup, [Name]))
+     || {Name, {ok, _, Creation}} <- Staying
+    ].
+
+catch_call(VM, Module, Function, Arguments) ->
+    try
+        testkit:call(VM, Module, Function, Arguments)
+    catch
+        error:Reason -> Reason
+    end.
+
+names(Count) ->
+    ["node" ++ integer_to_list(Number) || Number <- lists:seq(1, Count)].
+
+version(VM) ->
+    maps:get(version, testkit:call(VM, portmapper, info, [])).
