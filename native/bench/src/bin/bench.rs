@@ -209,12 +209,9 @@ impl Table {
     fn lines(&self) -> String {
         let mut lines = String::new();
         for (name, cells) in &self.rows {
-            let times = |wanted: fn(&Kind) -> bool| {
-                cells.iter().find(|(kind, _)| wanted(kind)).map(|(_, times)| times)
-            };
-            let own = times(|kind| matches!(kind, Kind::Ours(_)));
-            let c = times(|kind| *kind == Kind::C);
-            let floor = times(|kind| *kind == Kind::Floor);
+            let own = times_of(cells, |kind| matches!(kind, Kind::Ours(_)));
+            let c = times_of(cells, |kind| *kind == Kind::C);
+            let floor = times_of(cells, |kind| *kind == Kind::Floor);
             let cell =
                 |times: Option<&Vec<f64>>| times.map_or("-".to_owned(), |times| spread(times));
             let ratio = |other: Option<&Vec<f64>>| match (own, other) {
@@ -240,11 +237,9 @@ impl Table {
     fn keeping(&self) -> String {
         let mut lines = String::new();
         for (name, cells) in &self.rows {
-            let times = |wanted: fn(&Kind) -> bool| {
-                cells.iter().find(|(kind, _)| wanted(kind)).map(|(_, times)| times)
-            };
-            let kept = times(|kind| matches!(kind, Kind::Ours(_)));
-            if let (Some(kept), Some(not)) = (kept, times(|kind| matches!(kind, Kind::Unkept(_)))) {
+            let kept = times_of(cells, |kind| matches!(kind, Kind::Ours(_)));
+            let not = times_of(cells, |kind| matches!(kind, Kind::Unkept(_)));
+            if let (Some(kept), Some(not)) = (kept, not) {
                 let ratio = median(kept.clone()) / median(not.clone());
                 let (kept, not) = (spread(kept), spread(not));
                 let _ = writeln!(lines, "| {name} | {kept} | {not} | **{ratio:.2}** |");
@@ -252,6 +247,11 @@ impl Table {
         }
         lines
     }
+}
+
+/// What was measured of one server.
+fn times_of(cells: &[Cell], wanted: impl Fn(&Kind) -> bool) -> Option<&Vec<f64>> {
+    cells.iter().find(|(kind, _)| wanted(kind)).map(|(_, times)| times)
 }
 
 /// The release where nothing is kept.

@@ -7,9 +7,12 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use epmd_server::{Inheritance, InheritanceError, ServiceManager};
+use epmd_server::{Config, Inheritance, InheritanceError, ServiceManager};
 use parking_lot::Mutex;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::served::{Served, local};
+use super::wait_until;
 
 /// One with an abstract address that nobody else has. It reads when it is asked to.
 pub struct Manager {
@@ -86,4 +89,23 @@ impl Manager {
         self.read();
         change(&mut self.stored.lock());
     }
+}
+
+/// Keeps more than any test has.
+pub fn kept() -> Config {
+    Config { stored_descriptors: 1_000, ..local() }
+}
+
+pub fn start(manager: &Manager, config: Config) -> Served {
+    let server = Served::with(config);
+    server.report_to(manager.told_of());
+    server
+}
+
+/// Waits until the manager has every socket, and the records.
+pub fn settle(manager: &Manager, server: &Served) {
+    wait_until("all is kept", || {
+        let info = server.info();
+        manager.count() == info.addresses.len() + 1 + info.open_connections
+    });
 }

@@ -2,7 +2,7 @@
 //! uses the code under test.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -176,6 +176,22 @@ pub fn ask(port: u16, request: &[u8]) -> Vec<u8> {
 pub fn register(port: u16, name: &[u8]) -> (Client, u32) {
     let mut client = Client::connect(port);
     client.send(&alive2(name, 4711));
+    let reply = client.read(6);
+    assert_eq!(reply[..2], *b"v\0", "{} is registered", name.escape_ascii());
+    (client, u32::from_be_bytes(*reply.last_chunk().unwrap()))
+}
+
+/// A node that listens, as those of OTP do before they register.
+pub fn listening_node(port: u16, name: &[u8]) -> (TcpListener, Client, u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (client, creation) = register_listening(port, name, &listener);
+    (listener, client, creation)
+}
+
+/// Registers a node that listens there.
+pub fn register_listening(port: u16, name: &[u8], listener: &TcpListener) -> (Client, u32) {
+    let mut client = Client::connect(port);
+    client.send(&alive2(name, listener.local_addr().unwrap().port()));
     let reply = client.read(6);
     assert_eq!(reply[..2], *b"v\0", "{} is registered", name.escape_ascii());
     (client, u32::from_be_bytes(*reply.last_chunk().unwrap()))
