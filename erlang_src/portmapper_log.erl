@@ -13,7 +13,7 @@
     not_searched/0,
     notices/4,
     resumed/1,
-    not_handed_over/1,
+    elsewhere/1,
     set_level/1,
     unset_level/1
 ]).
@@ -36,8 +36,8 @@ resumed(down) ->
 resumed(_Phase) ->
     ?LOG_ERROR("portmapper's thread died and was replaced on the same sockets").
 
--spec not_handed_over(Reason :: binary()) -> ok.
-not_handed_over(Reason) ->
+-spec elsewhere(Reason :: unicode:chardata()) -> ok.
+elsewhere(Reason) ->
     ?LOG_ERROR(
         "portmapper goes on in the library of before its upgrade, but cannot be called: ~ts",
         [Reason]

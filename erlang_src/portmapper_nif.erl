@@ -39,7 +39,8 @@
 -opaque server() :: pos_integer().
 %% The server of this VM: there is one at the most. Most calls fail with
 %% `{not_running, portmapper}' if there is none. In an upgrade, they may fail with
-%% `moved', if they are late and are to be made again, or `{not_handed_over, Reason}'.
+%% `moved', if they are late and are to be made again, `{cannot_load_library, Text}', or
+%% `{not_handed_over, Text}'.
 -type phase() :: running | down | closed | none | elsewhere.
 %% `down': the server's thread has died, every socket is still there. `none': there
 %% is no server. `elsewhere': it could not be moved from another version of the
@@ -119,8 +120,8 @@ loaded(Function, Arguments) ->
             Nifs =:= [] orelse lists:member({Function, length(Arguments)}, Nifs) orelse
                 erlang:nif_error({not_in_library, Function}),
             apply(?MODULE, Function, Arguments);
-        {error, Reason} ->
-            erlang:nif_error({cannot_load_library, Reason})
+        {error, {_Reason, Text}} ->
+            erlang:nif_error({cannot_load_library, Text})
     end.
 
 %% The system takes a file for the one that it has mapped by the same name, though

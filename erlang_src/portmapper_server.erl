@@ -172,8 +172,8 @@ attach(Server) ->
     catch
         error:moved ->
             attach(Server);
-        error:{not_handed_over, Reason} ->
-            portmapper_log:not_handed_over(Reason),
+        error:{Tag, Reason} when Tag =:= not_handed_over; Tag =:= cannot_load_library ->
+            portmapper_log:elsewhere(Reason),
             _ = erlang:send_after(?ATTACH_INTERVAL, self(), portmapper),
             elsewhere
     end.

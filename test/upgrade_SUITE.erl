@@ -10,7 +10,9 @@
     a_library_that_is_purged_and_loaded_anew_costs_nothing/1,
     another_file_in_the_place_of_the_library_is_another_library/1,
     an_upgrade_of_the_release_and_back_costs_nothing/1,
-    an_upgrade_that_fails_costs_no_node/1
+    an_upgrade_needs_no_higher_limit_of_open_files/1,
+    an_upgrade_that_fails_costs_no_node/1,
+    an_upgrade_without_its_library_costs_no_node/1
 ]).
 
 suite() ->
@@ -22,7 +24,9 @@ all() ->
         a_library_that_is_purged_and_loaded_anew_costs_nothing,
         another_file_in_the_place_of_the_library_is_another_library,
         an_upgrade_of_the_release_and_back_costs_nothing,
-        an_upgrade_that_fails_costs_no_node
+        an_upgrade_needs_no_higher_limit_of_open_files,
+        an_upgrade_that_fails_costs_no_node,
+        an_upgrade_without_its_library_costs_no_node
     ].
 
 init_per_suite(Config) ->
@@ -79,28 +83,37 @@ install(VM, Version) ->
 
 %% As after a build in the place of the one before.
 another_file_in_the_place_of_the_library_is_another_library(Config) ->
-    #{root := Root, versions := [Old, New]} = Releases = ?config(releases, Config),
+    #{versions := [Old, New]} = Releases = ?config(releases, Config),
     {VM, Port} = hot_release:start(Releases),
     {ok, Socket, Creation} = testkit:register(Port, "node", 1001),
-    Library = fun(Version) ->
-        filename:join([Root, "lib", "portmapper-" ++ Version, "priv", "portmapper_nif.so"])
-    end,
-    Kept = Library(Old) ++ ".kept",
-    ok = file:rename(Library(Old), Kept),
-    {ok, _} = file:copy(Library(New), Library(Old)),
+    Library = library(Releases, Old),
+    ok = file:rename(Library, Library ++ ".kept"),
+    {ok, _} = file:copy(library(Releases, New), Library),
     ok = testkit:call(VM, callers, reload, [1]),
     ?assertEqual(list_to_binary(New), version(VM)),
-    ok = file:rename(Kept, Library(Old)),
+    ok = file:rename(Library ++ ".kept", Library),
     ok = testkit:call(VM, callers, reload, [1]),
     ?assertEqual(list_to_binary(Old), version(VM)),
     ?assertMatch({ok, #{creation := Creation}}, testkit:call(VM, portmapper, lookup, ["node"])),
     ?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)).
 
 %% Both versions need descriptors for a moment.
+an_upgrade_needs_no_higher_limit_of_open_files(Config) ->
+    Releases = #{versions := [_, New]} = ?config(releases, Config),
+    {VM, Port} = hot_release:start(Releases, #{exec => limited("-S")}),
+    Nodes = [testkit:register(Port, Name, 1001) || Name <- names(200)],
+    ok = install(VM, New),
+    [?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)) || {ok, Socket, _} <- Nodes],
+    ?assertEqual("300\n", testkit:call(VM, os, cmd, ["ulimit -S -n"])).
+
+%% `erl' with a limit that 200 nodes fit into, but not twice.
+limited(Which) ->
+    {"/bin/sh", ["-c", "ulimit " ++ Which ++ " -n 300; exec erl \"$@\"", "sh"]}.
+
 an_upgrade_that_fails_costs_no_node(Config) ->
     Releases = #{versions := [_, New]} = ?config(releases, Config),
-    Exec = {"/bin/sh", ["-c", "ulimit -n 300; exec erl \"$@\"", "sh"]},
-    {VM, Port} = hot_release:start(Releases, #{exec => Exec, logger_level => critical}),
+    Options = #{exec => limited(""), logger_level => critical},
+    {VM, Port} = hot_release:start(Releases, Options),
     Nodes = [{Name, testkit:register(Port, Name, 1001)} || Name <- names(200)],
     ok = hot_release:install(VM, New),
     ?assertError({not_handed_over, _}, testkit:call(VM, portmapper, count, [])),
@@ -115,6 +128,23 @@ an_upgrade_that_fails_costs_no_node(Config) ->
      || {Name, {ok, _, Creation}} <- Staying
     ].
 
+an_upgrade_without_its_library_costs_no_node(Config) ->
+    Releases = #{versions := [_, New]} = ?config(releases, Config),
+    {VM, Port} = hot_release:start(Releases, #{logger_level => critical}),
+    {ok, Socket, Creation} = testkit:register(Port, "node", 1001),
+    Owner = testkit:call(VM, erlang, whereis, [portmapper_server]),
+    Library = library(Releases, New),
+    ok = file:rename(Library, Library ++ ".kept"),
+    ok = hot_release:install(VM, New),
+    ?assertError({cannot_load_library, _}, testkit:call(VM, portmapper, count, [])),
+    ?assertEqual({ok, 1001}, testkit:lookup(Port, "node")),
+    %% If it had ended, the server would.
+    ?assertEqual(Owner, testkit:call(VM, erlang, whereis, [portmapper_server])),
+    ok = file:rename(Library ++ ".kept", Library),
+    ?assertEqual(list_to_binary(New), version(VM)),
+    ?assertMatch({ok, #{creation := Creation}}, testkit:call(VM, portmapper, lookup, ["node"])),
+    ?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)).
+
 catch_call(VM, Module, Function, Arguments) ->
     try
         testkit:call(VM, Module, Function, Arguments)
@@ -124,6 +154,9 @@ catch_call(VM, Module, Function, Arguments) ->
 
 names(Count) ->
     ["node" ++ integer_to_list(Number) || Number <- lists:seq(1, Count)].
+
+library(#{root := Root}, Version) ->
+    filename:join([Root, "lib", "portmapper-" ++ Version, "priv", "portmapper_nif.so"]).
 
 version(VM) ->
     maps:get(version, testkit:call(VM, portmapper, info, [])).

@@ -16,7 +16,7 @@ use crate::duplicate::canonical;
 use crate::estate::{Estate, Place, Stored};
 use crate::listen::{self, Bound, ListenError, SkippedAddress};
 use crate::notices::Notice;
-use crate::platform::{self, Held};
+use crate::platform::{self, Held, unreserve};
 use crate::runtime;
 use crate::server::Server;
 use crate::shared::Shared;
@@ -111,12 +111,18 @@ impl Server {
     /// # Errors
     /// As [`Server::take_over`].
     pub fn take_over_within(connection: OwnedFd, wake_owner: Wake) -> Result<Self, TakeoverError> {
+        // Both have all descriptors until one lets go of them.
+        platform::beyond_soft_limit(|| Self::take_over_inside(connection, wake_owner))
+    }
+
+    fn take_over_inside(connection: OwnedFd, wake_owner: Wake) -> Result<Self, TakeoverError> {
         let mut predecessor = Predecessor::greet(connection)?;
         let mut within = (Household::default(), None);
         let prepared = predecessor.receive().and_then(|mut all| {
             within = all.within.take().ok_or_else(|| {
                 TakeoverError::Failed("the other one is in another process".to_owned())
             })?;
+            within.0.take_in();
             let config = within.0.config().map_err(io::Error::from)?;
             prepare_with(config, all, wake_owner)
         });
@@ -181,6 +187,8 @@ fn prepare(
     waiting: Vec<Unfinished>,
     wake_owner: Wake,
 ) -> Result<Prepared, ListenError> {
+    // Before anything raises it.
+    platform::initial_limit();
     let raise_file_limit = config.raise_file_limit;
     let shared = Shared::new(config, bound.listeners, wake_owner);
     let shared = Arc::new(shared.map_err(ListenError::Thread)?);
@@ -232,6 +240,8 @@ fn take_in(shared: &Arc<Shared>, estate: Estate) {
             registry.restore(name, node);
             continue;
         };
+        // They came in numbers that nobody chose.
+        let socket = TcpStream::from(unreserve(socket.into()));
         let conn = shared.number(socket.as_raw_fd());
         if let Place::Slot(slot) = place {
             shared.kept.store.adopt_connection(conn, slot);

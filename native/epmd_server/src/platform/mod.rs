@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux;
@@ -85,6 +85,22 @@ pub(crate) fn raise_file_limit() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
+/// Takes in what it was before another version of this library raised it.
+pub(crate) fn take_in_initial_limit(limit: i32) {
+    // It is known already if this version was the first.
+    let _ = INITIAL_LIMIT.set(limit);
+}
+
+/// Does something that may need more descriptors for a moment than are to be had.
+pub(crate) fn beyond_soft_limit<T>(work: impl FnOnce() -> T) -> T {
+    let before = getrlimit(Resource::Nofile);
+    // Without it, the work may do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, ..before });
+    let done = work();
+    let _ = setrlimit(Resource::Nofile, before);
+    done
+}
+
 /// How many descriptors this process may have.
 pub(crate) fn file_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
@@ -132,11 +148,12 @@ pub(crate) fn unreserve(connection: OwnedFd) -> OwnedFd {
     fcntl_dupfd_cloexec(&connection, initial_limit()).unwrap_or(connection)
 }
 
+static INITIAL_LIMIT: OnceLock<i32> = OnceLock::new();
+
 /// The limit of open files before it was raised. The BEAM can use no descriptor
 /// beyond the limit that it was started with.
-fn initial_limit() -> i32 {
-    static LIMIT: OnceLock<i32> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
+pub(crate) fn initial_limit() -> i32 {
+    *INITIAL_LIMIT.get_or_init(|| {
         let limit = getrlimit(Resource::Nofile).current;
         limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX)
     })

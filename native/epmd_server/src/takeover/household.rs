@@ -10,13 +10,17 @@ use serde_json::{Map, Value};
 
 use crate::Config;
 use crate::estate::Place;
+use crate::platform;
 use crate::service_manager::ServiceManager;
 use crate::shared::Shared;
 
-/// What stays with the process.
+/// What stays with the process. What another version does not tell is as by default.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Household {
     config: Map<String, Value>,
+    /// The limit of open files before it was raised.
+    file_limit: i32,
     /// Whether it listens on what it was handed.
     pub(crate) handed_over: bool,
     /// Where the listening sockets are kept, then the connections of nodes, in the
@@ -49,6 +53,7 @@ impl Household {
         let manager = shared.reports.manager();
         let household = Self {
             config,
+            file_limit: platform::initial_limit(),
             handed_over,
             places,
             leftovers: shared.kept.leftovers(),
@@ -66,6 +71,11 @@ impl Household {
         let known = self.config.clone().into_iter();
         let known = known.filter(|(key, _)| Config::expected(key).is_some());
         serde_json::from_value(Value::Object(known.collect()))
+    }
+
+    /// Has this version know what the one before knew of the process.
+    pub(crate) fn take_in(&self) {
+        platform::take_in_initial_limit(self.file_limit);
     }
 
     pub(crate) const fn has_manager(&self) -> bool {
