@@ -16,7 +16,9 @@ use common::wait_until;
 use common::wire::{
     Client, DUMP, End, NAMES, NOT_FOUND, alive2, alive2_with, ask, found, port_please, register, v4,
 };
-use epmd_server::{Config, Notice, Phase, TakeoverError, TakeoverRefusal, TakeoverSocket};
+use epmd_server::{
+    Config, Notice, Phase, StateFile, TakeoverError, TakeoverRefusal, TakeoverSocket,
+};
 
 /// A server, and where its successor takes over.
 fn start() -> (Place, Served) {
@@ -294,9 +296,13 @@ fn succeed_until(step: usize, path: &std::path::Path) {
         // The bytes, and the descriptors of a few nodes.
         &|| while side.receive().1.is_empty() {},
         &|| {
-            assert!(!side.receive().1.is_empty());
             side.say(r#""ready""#);
-            assert_eq!(side.hear(), r#""done""#);
+            // After what is left of the descriptors.
+            while let (said, _) = side.receive()
+                && said != br#""done""#
+            {
+                assert_eq!(said, b"\n");
+            }
         },
     ];
     steps[..=step].iter().for_each(|step| step());
@@ -474,6 +480,30 @@ fn a_successor_whose_predecessor_fails_gives_up() {
     });
     assert!(matches!(outcome.err(), Some(TakeoverError::Failed(_))));
     assert!(node.is_open());
+}
+
+#[test]
+fn the_state_file_tells_what_the_one_that_serves_knows() {
+    let place = Place::default();
+    let state = place.path().with_file_name("nodes");
+    let config = || Config { state_file: StateFile::Path(state.clone()), ..place.config() };
+    let is_recorded = |name: &str| {
+        let name = format!("\"{name}\"");
+        std::fs::read_to_string(&state).unwrap().lines().any(|line| line.contains(&name))
+    };
+    let old = Served::with(config());
+    let port = old.port();
+    let (_first, _) = register(port, b"first");
+    succeed_until(6, &place.path());
+    wait_until("it goes on", || matches!(old.notices().last(), Some(Notice::NotTakenOver { .. })));
+    let (_second, _) = register(port, b"second");
+    assert!(is_recorded("first") && is_recorded("second"));
+    let new = Served::taking_over(config()).unwrap();
+    assert_taken_over(&old);
+    drop(old);
+    let (_third, _) = register(port, b"third");
+    assert_eq!(new.count(), 3);
+    assert!(is_recorded("first") && is_recorded("second") && is_recorded("third"));
 }
 
 #[test]

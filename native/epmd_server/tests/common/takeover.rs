@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use epmd_server::{Config, TakeoverSocket};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg,
-    sendmsg, socket_with, socketpair,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
+    connect, listen, recvmsg, sendmsg, socket_with, socketpair,
 };
 
 use super::served::local;
@@ -83,6 +83,19 @@ impl Side {
         let socket = seqpacket();
         connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
         Self(socket)
+    }
+
+    /// Waits for successors at a path; see [`Side::accept`].
+    pub fn listen(path: &Path) -> Self {
+        let socket = seqpacket();
+        bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        listen(&socket, 1).unwrap();
+        Self(socket)
+    }
+
+    /// The next one that connects.
+    pub fn accept(&self) -> Self {
+        Self(accept(&self.0).unwrap())
     }
 
     /// Sends what the other side is willing to take.
