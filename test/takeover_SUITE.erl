@@ -202,7 +202,9 @@ of_two_at_once_one_takes_over(Config) ->
     %% The second may come so late that it takes over from the first.
     case lists:keysort(1, Outcomes) of
         [{ok, _}, {ok, _}] ->
-            [Last] = [VM || VM <- Successors, is_running(VM)],
+            Running = fun() -> [VM || VM <- Successors, is_running(VM)] end,
+            testkit:wait_until(fun() -> length(Running()) =:= 1 end),
+            [Last] = Running(),
             assert_held(Last, Port, Nodes);
         [{ok, Winner}, {{error, Reason}, Loser}] ->
             ?assertMatch({takeover_refused, #{reason := taken_over}}, Reason),

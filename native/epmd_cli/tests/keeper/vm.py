@@ -33,7 +33,7 @@ def listens(number):
 listeners = {name: socket.socket(fileno=number) for name, number in handed_over.items()
              if listens(number)}
 accepted = {}
-received = []
+awaited = set()
 
 
 def send(text, *descriptors):
@@ -107,16 +107,14 @@ class Commands:
 
     @staticmethod
     def take_signals(numbers):
-        """Notes these signals from now on."""
-        for number in numbers:
-            signal.signal(number, lambda number, _: received.append(number))
+        """Has these signals wait from now on."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        awaited.update(numbers)
 
     @staticmethod
     def signals():
-        """Those that came, when there are some."""
-        while not received:
-            signal.pause()
-        return received
+        """The next of them."""
+        return [signal.sigwait(awaited)]
 
     @staticmethod
     def exit(status):
