@@ -54,11 +54,11 @@ end_per_testcase(_Case, Config) ->
     ok = file:del_dir_r(filename:dirname(?config(socket, Config))).
 
 nodes_and_clients_notice_nothing(Config) ->
-    {Old, Port} = start(Config),
+    {Old, Port} = successor:start_first(Config),
     Nodes = testkit:start_nodes([a, b], Port),
     Before = [testkit:call(Old, portmapper, lookup, [Name, #{holder => false}]) || Name <- [a, b]],
     %% Another cookie: these are no nodes of each other.
-    New = start_successor(Config, Port, #{args => ["-setcookie", "another"]}),
+    New = successor:start(Config, Port, #{args => ["-setcookie", "another"]}),
     ?assertEqual(
         Before,
         [testkit:call(New, portmapper, lookup, [Name, #{holder => false}]) || Name <- [a, b]]
@@ -71,35 +71,35 @@ nodes_and_clients_notice_nothing(Config) ->
     ok = testkit:stop(First).
 
 two_thousand_nodes_survive_ten_takeovers_in_a_row(Config) ->
-    {Old, Port} = start(Config),
-    Nodes = register_many(Port, 2000),
+    {Old, Port} = successor:start_first(Config),
+    Nodes = successor:register_many(Port, 2000),
     Listing = testkit:names(Port),
-    Clients = [start_client(Port, 2000) || _ <- [1, 2, 3]],
+    Clients = [successor:start_client(Port, 2000) || _ <- [1, 2, 3]],
     {Last, Times} = lists:foldl(
         fun(_, {VM, Times}) ->
-            {Time, Next} = take_over(Config, Port, VM),
+            {Time, Next} = successor:take_over(Config, Port, VM),
             {Next, [Time | Times]}
         end,
         {Old, []},
         lists:seq(1, 10)
     ),
-    Figures = [stop_client(Client) || Client <- Clients],
+    Figures = [successor:stop_client(Client) || Client <- Clients],
     ct:pal("takeovers took ~w ms; look-ups and the slowest in ms: ~w", [Times, Figures]),
-    assert_held(Last, Port, Nodes),
+    successor:assert_held(Last, Port, Nodes),
     ?assertEqual(Listing, testkit:names(Port)).
 
 %% The time that counts is that in which nobody serves.
 eighteen_thousand_nodes_are_taken_over_in_a_quarter_of_a_second(Config) ->
     {Soft, _} = string:to_integer(os:cmd("ulimit -Hn")),
     Soft =/= error andalso Soft < 19_000 andalso throw({skip, "too few open files are allowed"}),
-    {Old, Port} = start(Config),
-    Holders = [start_holder(Port, From, 6_000) || From <- [1, 6_001, 12_001]],
+    {Old, Port} = successor:start_first(Config),
+    Holders = [successor:start_holder(Port, From, 6_000) || From <- [1, 6_001, 12_001]],
     [receive {Holder, registered} -> ok end || Holder <- Holders],
     Count = fun(VM) -> testkit:call(VM, portmapper, count, []) end,
     ?assertEqual(18_000, Count(Old)),
-    Client = start_client(Port, 18_000),
-    {Time, New} = take_over(Config, Port, Old),
-    {Lookups, Slowest} = stop_client(Client),
+    Client = successor:start_client(Port, 18_000),
+    {Time, New} = successor:take_over(Config, Port, Old),
+    {Lookups, Slowest} = successor:stop_client(Client),
     ct:pal("18,000 nodes: ~w ms, ~w look-ups, the slowest ~w ms", [Time, Lookups, Slowest]),
     ?assertEqual(18_000, Count(New)),
     ?assert(Slowest < 250),
@@ -107,54 +107,55 @@ eighteen_thousand_nodes_are_taken_over_in_a_quarter_of_a_second(Config) ->
     testkit:wait_until(fun() -> Count(New) =:= 0 end).
 
 the_old_vm_ends_with_status_0(Config) ->
-    {_, Port} = start(Config, #{type => permanent}),
+    {_, Port} = successor:start_first(Config, #{type => permanent}),
     Exec = {"/bin/sh", ["-c", "erl \"$@\"; echo $? >\"$STATUS\"", "sh"]},
     Status = filename:join(?config(priv_dir, Config), "status"),
-    First = start_successor(Config, Port, #{exec => Exec, env => [{"STATUS", Status}], type => permanent}),
+    Options = #{exec => Exec, env => [{"STATUS", Status}], type => permanent},
+    First = successor:start(Config, Port, Options),
     Monitor = monitor(process, maps:get(peer, First)),
-    _ = start_successor(Config, Port, #{}),
+    _ = successor:start(Config, Port, #{}),
     receive
         {'DOWN', Monitor, process, _, _} -> ok
     end,
     testkit:wait_until(fun() -> file:read_file(Status) =:= {ok, <<"0\n">>} end).
 
 a_vm_that_does_other_work_goes_on(Config) ->
-    {Old, Port} = start(Config),
+    {Old, Port} = successor:start_first(Config),
     {ok, Creation} = testkit:call(Old, portmapper, register, [own, 4711]),
-    New = start_successor(Config, Port, #{}),
-    wait_for_end(Old),
+    New = successor:start(Config, Port, #{}),
+    successor:wait_for_end(Old),
     %% Its own names were its own.
     ?assertEqual(not_found, testkit:lookup(Port, "own")),
     ?assertEqual({ok, Creation + 1}, testkit:call(New, portmapper, register, [own, 4711])).
 
 %% At whatever moment: the old one is as it was, or the new one has everything.
 a_successor_that_is_killed_costs_nothing(Config) ->
-    {Old, Port} = start(Config),
-    Nodes = register_many(Port, 2_000),
+    {Old, Port} = successor:start_first(Config),
+    Nodes = successor:register_many(Port, 2_000),
     %% It ends when it is not answered.
-    Client = spawn(fun() -> catch client(Port, 2_000, 0, 0) end),
+    Client = spawn(fun() -> catch successor:look_up(Port, 2_000) end),
     Outcomes = [
         begin
-            Successor = prepare_successor(Config, Port, #{}),
+            Successor = successor:prepare(Config, Port, #{}),
             {_, Monitor} = spawn_monitor(fun() ->
                 exit(testkit:call(Successor, portmapper, takeover, []))
             end),
-            ok = busy_wait(Microseconds),
+            ok = successor:busy_wait(Microseconds),
             ok = testkit:kill(Successor),
             receive
                 {'DOWN', Monitor, process, _, _} -> ok
             end,
-            is_running(Old)
+            successor:is_running(Old)
         end
      || Microseconds <- [0, 2_000, 5_000, 8_000, 10_000, 12_000, 15_000, 18_000, 22_000, 26_000],
-        is_running(Old)
+        successor:is_running(Old)
     ],
     ct:pal("the old one went on: ~w", [Outcomes]),
     %% If the last one had just taken over, it was the port mapper that was killed.
     case lists:last(Outcomes) of
         true ->
             ?assert(is_process_alive(Client)),
-            assert_held(Old, Port, Nodes);
+            successor:assert_held(Old, Port, Nodes);
         false ->
             ok
     end,
@@ -164,18 +165,18 @@ a_successor_that_is_killed_costs_nothing(Config) ->
 an_old_vm_that_is_killed_costs_no_registration(Config) ->
     Outcomes = [
         begin
-            {Old, Port} = start(Config),
-            Nodes = register_many(Port, 1_000),
-            New = prepare_successor(Config, Port, #{}),
+            {Old, Port} = successor:start_first(Config),
+            Nodes = successor:register_many(Port, 1_000),
+            New = successor:prepare(Config, Port, #{}),
             Self = self(),
             Taking = spawn(fun() ->
                 Self ! {self(), testkit:call(New, portmapper, takeover, [])}
             end),
-            ok = busy_wait(Microseconds),
+            ok = successor:busy_wait(Microseconds),
             ok = testkit:kill(Old),
             Outcome = receive {Taking, Result} -> Result end,
             %% It came too early to be told anything, or it has everything.
-            Outcome =:= ok andalso assert_held(New, Port, Nodes),
+            Outcome =:= ok andalso successor:assert_held(New, Port, Nodes),
             [ok = gen_tcp:close(Socket) || {Socket, _, _} <- Nodes],
             ok = testkit:stop(New),
             Outcome
@@ -190,9 +191,9 @@ an_old_vm_that_is_killed_costs_no_registration(Config) ->
     ?assertEqual(ok, lists:last(Outcomes)).
 
 of_two_at_once_one_takes_over(Config) ->
-    {Old, Port} = start(Config),
-    Nodes = register_many(Port, 500),
-    Successors = [prepare_successor(Config, Port, #{}) || _ <- [1, 2]],
+    {Old, Port} = successor:start_first(Config),
+    Nodes = successor:register_many(Port, 500),
+    Successors = [successor:prepare(Config, Port, #{}) || _ <- [1, 2]],
     Self = self(),
     Taking = [
         spawn(fun() -> Self ! {self(), VM, testkit:call(VM, portmapper, takeover, [])} end)
@@ -202,28 +203,28 @@ of_two_at_once_one_takes_over(Config) ->
     %% The second may come so late that it takes over from the first.
     case lists:keysort(1, Outcomes) of
         [{ok, _}, {ok, _}] ->
-            Running = fun() -> [VM || VM <- Successors, is_running(VM)] end,
+            Running = fun() -> [VM || VM <- Successors, successor:is_running(VM)] end,
             testkit:wait_until(fun() -> length(Running()) =:= 1 end),
             [Last] = Running(),
-            assert_held(Last, Port, Nodes);
+            successor:assert_held(Last, Port, Nodes);
         [{ok, Winner}, {{error, Reason}, Loser}] ->
             ?assertMatch({takeover_refused, #{reason := taken_over}}, Reason),
-            ?assertNot(is_running(Loser)),
-            assert_held(Winner, Port, Nodes)
+            ?assertNot(successor:is_running(Loser)),
+            successor:assert_held(Winner, Port, Nodes)
     end,
-    wait_for_end(Old).
+    successor:wait_for_end(Old).
 
 a_successor_with_too_few_descriptors_gives_up(Config) ->
-    {Old, Port} = start(Config),
-    Nodes = register_many(Port, 1_000),
+    {Old, Port} = successor:start_first(Config),
+    Nodes = successor:register_many(Port, 1_000),
     Exec = {"/bin/sh", ["-c", "ulimit -n 500; exec erl \"$@\"", "sh"]},
-    VM = prepare_successor(Config, Port, #{exec => Exec}),
+    VM = successor:prepare(Config, Port, #{exec => Exec}),
     {error, Reason} = testkit:call(VM, portmapper, takeover, []),
     ?assertEqual(
         "cannot take over, the other portmapper goes on: Too many open files (os error 24)",
         unicode:characters_to_list(portmapper:format_error(Reason))
     ),
-    assert_held(Old, Port, Nodes).
+    successor:assert_held(Old, Port, Nodes).
 
 it_goes_from_otp_25_to_27_and_back(Config) ->
     Root =
@@ -247,31 +248,31 @@ it_goes_from_otp_25_to_27_and_back(Config) ->
         socket => "/portmapper/socket"
     },
     Host = [{socket, Socket} | proplists:delete(socket, Config)],
-    {Old, Port} = start(Host),
-    Nodes = register_many(Port, 100),
+    {Old, Port} = successor:start_first(Host),
+    Nodes = successor:register_many(Port, 100),
     Release = fun(VM) -> testkit:call(VM, erlang, system_info, [otp_release]) end,
     ?assertEqual("25", Release(Old)),
-    Newer = start_successor(Host, Port, Otp27),
+    Newer = successor:start(Host, Port, Otp27),
     ?assertEqual("27", Release(Newer)),
-    assert_held(Newer, Port, Nodes),
-    Back = start_successor(Host, Port, #{}),
-    assert_held(Back, Port, Nodes),
+    successor:assert_held(Newer, Port, Nodes),
+    Back = successor:start(Host, Port, #{}),
+    successor:assert_held(Back, Port, Nodes),
     ok = testkit:stop(Back),
     {0, _} = testkit:run(["rm", "-rf", Place]).
 
 another_user_is_refused(Config) ->
-    {Old, Port} = start(Config),
-    Nodes = register_many(Port, 1),
+    {Old, Port} = successor:start_first(Config),
+    Nodes = successor:register_many(Port, 1),
     Socket = ?config(socket, Config),
     Script = "exec setpriv --reuid=65534 --regid=65534 --clear-groups erl \"$@\"",
     Exec = {"/bin/sh", ["-c", Script, "sh"]},
-    Ebin = filename:dirname(code:which(portmapper)),
+    Code = code:which(portmapper),
     As = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
     os:find_executable("setpriv") =/= false andalso
-        element(1, testkit:run(As ++ ["test", "-r", filename:join(Ebin, "portmapper.beam")])) =:= 0 orelse
+        element(1, testkit:run(As ++ ["test", "-r", Code])) =:= 0 orelse
         throw({skip, "no other user can be had here (not root, or the project is private)"}),
     ok = file:change_mode(filename:dirname(Socket), 8#755),
-    Other = prepare_successor(Config, Port, #{exec => Exec, env => [{"HOME", "/"}]}),
+    Other = successor:prepare(Config, Port, #{exec => Exec, env => [{"HOME", "/"}]}),
     ?assertMatch(
         {error, {takeover_not_permitted, _}}, testkit:call(Other, portmapper, takeover, [])
     ),
@@ -281,11 +282,11 @@ another_user_is_refused(Config) ->
         {error, {takeover_refused, #{reason => not_permitted}}},
         testkit:call(Other, portmapper, takeover, [])
     ),
-    assert_held(Old, Port, Nodes).
+    successor:assert_held(Old, Port, Nodes).
 
 a_taken_over_vm_restarts_its_application_as_ever(Config) ->
-    {_, Port} = start(Config),
-    New = start_successor(Config, Port, #{}),
+    {_, Port} = successor:start_first(Config),
+    New = successor:start(Config, Port, #{}),
     ?assertEqual(undefined, testkit:call(New, application, get_env, [portmapper, takeover])),
     ok = testkit:call(New, portmapper, stop, []),
     ok = testkit:call(New, application, start, [portmapper]),
@@ -303,7 +304,8 @@ errors_are_told_and_change_nothing(Config) ->
         unicode:characters_to_list(portmapper:format_error(Reason))
     end,
     ?assertEqual(
-        "cannot take over: no portmapper at " ++ Socket ++ ": No such file or directory (os error 2)",
+        "cannot take over: no portmapper at " ++ Socket ++
+            ": No such file or directory (os error 2)",
         TakeOver(#{})
     ),
     ?assertEqual(
@@ -315,129 +317,13 @@ errors_are_told_and_change_nothing(Config) ->
     %% A service manager keeps everything itself.
     Manager = service_manager:start(),
     Variables = service_manager:environment(Manager),
-    {Managed, Port} = start(Config, #{config => #{systemd => true}, env => Variables}),
+    Options = #{config => #{systemd => true}, env => Variables},
+    {Managed, Port} = successor:start_first(Config, Options),
     ?assertEqual(
         "cannot take over: the other portmapper reports to a service manager, which keeps "
         "everything while it restarts it: systemctl restart epmd",
         TakeOver(#{})
     ),
-    ?assert(is_running(Managed)),
+    ?assert(successor:is_running(Managed)),
     ?assertEqual([], testkit:names(Port)),
     ok = service_manager:stop(Manager).
-
-%% A port mapper at the socket of the case, and its port.
-start(Config) ->
-    start(Config, #{}).
-
-start(Config, Options) ->
-    Socket = ?config(socket, Config),
-    More = maps:merge(#{takeover_socket => Socket, raise_file_limit => true}, maps:get(config, Options, #{})),
-    testkit:start_portmapper(Options#{logger_level => critical, config => More}).
-
-%% A VM that only has to take over.
-prepare_successor(Config, Port, Options) ->
-    VM = testkit:start_vm(Options#{logger_level => critical}),
-    Keys = #{
-        port => Port,
-        takeover_socket => maps:get(socket, Options, ?config(socket, Config)),
-        raise_file_limit => true
-    },
-    ok = testkit:call(VM, application, load, [portmapper]),
-    ok = testkit:call(VM, application, set_env, [[{portmapper, maps:to_list(Keys)}]]),
-    %% What takes time before it connects.
-    ok = testkit:call(VM, portmapper_nif, load, []),
-    VM.
-
-start_successor(Config, Port, Options) ->
-    VM = prepare_successor(Config, Port, Options),
-    case Options of
-        #{type := Type} ->
-            ok = testkit:call(VM, application, set_env, [portmapper, takeover, true]),
-            ok = testkit:call(VM, application, start, [portmapper, Type]);
-        _ ->
-            ok = testkit:call(VM, portmapper, takeover, [])
-    end,
-    VM.
-
-%% The successor, and how many milliseconds it took. The old one is stopped.
-take_over(Config, Port, Old) ->
-    New = prepare_successor(Config, Port, #{}),
-    {Time, ok} = timer:tc(testkit, call, [New, portmapper, takeover, []]),
-    wait_for_end(Old),
-    ok = testkit:stop(Old),
-    {Time div 1000, New}.
-
-is_running(VM) ->
-    Running = testkit:call(VM, application, which_applications, []),
-    lists:keymember(portmapper, 1, Running).
-
-wait_for_end(VM) ->
-    testkit:wait_until(fun() -> not is_running(VM) end).
-
-name(I) -> "node" ++ integer_to_list(I).
-
-%% Names with their ports and creations, held by this process.
-register_many(Port, Count) ->
-    [
-        begin
-            {ok, Socket, Creation} = testkit:register(Port, name(I), 1000 + I),
-            {Socket, name(I), Creation}
-        end
-     || I <- lists:seq(1, Count)
-    ].
-
-%% The same by a process of its own.
-start_holder(Port, From, Count) ->
-    Owner = self(),
-    spawn_link(fun() ->
-        _ = [{ok, _, _} = testkit:register(Port, name(I), 1000 + I) || I <- lists:seq(From, From + Count - 1)],
-        Owner ! {self(), registered},
-        receive
-            stop -> ok
-        end
-    end).
-
-%% All are registered as they were, and their connections stand.
-assert_held(VM, Port, Nodes) ->
-    [
-        ?assertMatch(
-            {ok, #{creation := Creation}},
-            testkit:call(VM, portmapper, lookup, [Name, #{holder => false}])
-        )
-     || {_, Name, Creation} <- sample(Nodes)
-    ],
-    ?assertEqual(length(Nodes), length(testkit:names(Port))),
-    [?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)) || {Socket, _, _} <- Nodes],
-    true.
-
-sample(Nodes) ->
-    [Node || {I, Node} <- lists:enumerate(Nodes), I rem 50 =:= 1].
-
-%% Looks up names at random, and fails when one is not found.
-start_client(Port, Count) ->
-    spawn_link(fun() -> client(Port, Count, 0, 0) end).
-
-client(Port, Count, Lookups, Slowest) ->
-    I = rand:uniform(Count),
-    {Microseconds, Answer} = timer:tc(testkit, lookup, [Port, name(I)]),
-    ?assertEqual({I, {ok, 1000 + I}}, {I, Answer}),
-    Now = max(Slowest, Microseconds),
-    receive
-        {stop, From} -> From ! {self(), {Lookups + 1, Now div 1000}}
-    after 0 -> client(Port, Count, Lookups + 1, Now)
-    end.
-
-stop_client(Client) ->
-    Client ! {stop, self()},
-    receive
-        {Client, Figures} -> Figures
-    end.
-
-busy_wait(Microseconds) ->
-    busy_wait_until(erlang:monotonic_time(microsecond) + Microseconds).
-
-busy_wait_until(Time) ->
-    case erlang:monotonic_time(microsecond) < Time of
-        true -> busy_wait_until(Time);
-        false -> ok
-    end.

@@ -7,14 +7,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use epmd_server::{Config, TakeoverSocket};
+use epmd_server::{Config, Notice, Phase, TakeoverSocket};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
     connect, listen, recvmsg, sendmsg, socket_with, socketpair,
 };
 
-use super::served::local;
+use super::served::{Served, local};
+use super::wait_until;
 
 pub const HELLO: &str = r#"{"hello":{"portmapper_takeover":1}}"#;
 pub const PREPARED: &str = r#""prepared""#;
@@ -136,4 +137,20 @@ impl Side {
     pub fn hear(&self) -> String {
         String::from_utf8(self.receive().0).unwrap()
     }
+}
+
+/// A server, and where its successor takes over.
+pub fn start() -> (Place, Served) {
+    let place = Place::default();
+    let server = Served::with(place.config());
+    (place, server)
+}
+
+/// Asserts that a server has handed over, to this process, and has ended.
+pub fn assert_taken_over(server: &Served) {
+    wait_until("it has ended", || server.phase() == Phase::Closed);
+    let pid = std::process::id() as i32;
+    assert_eq!(server.notices().last(), Some(&Notice::TakenOver { pid }));
+    assert_eq!((server.count(), server.info().open_connections), (0, 0));
+    assert_eq!(server.info().addresses, []);
 }
