@@ -103,7 +103,11 @@ fn start(arguments: &Arguments, daemon: bool, begin: Begin) -> ExitCode {
     }
     match replaced.await_nodes_aside(sockets) {
         Ok(sockets) if service::is_this() => {
-            foreground::become_vm(command(service::capacity()), sockets)
+            let capacity = service::capacity();
+            if capacity > 0 {
+                service::limit_files();
+            }
+            foreground::become_vm(command(capacity), sockets)
         }
         Ok(sockets) => foreground::keep(kept_command, sockets),
         Err(error) => fail(&format!("cannot wait for the nodes that were registered: {error}")),

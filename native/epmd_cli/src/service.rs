@@ -41,13 +41,27 @@ pub(crate) fn manager_of_container() -> Option<UnixDatagram> {
     Some(socket)
 }
 
-/// How many descriptors the manager stores. systemd tells it from version 254 on;
-/// before, it has to be asked. If it cannot be, all are offered: it drops those that
-/// are too many.
+/// How many descriptors the manager stores and can hand back. systemd tells it from
+/// version 254 on; before, it has to be asked. If it cannot be, all are offered: it
+/// drops those that are too many.
 pub(crate) fn capacity() -> u64 {
     let told = std::env::var("FDSTORE").ok();
     let told = told.or_else(ask).and_then(|text| text.trim().parse().ok());
-    told.unwrap_or_else(file_limit::hard)
+    let most = returnable(file_limit::hard());
+    told.map_or(most, |told: u64| told.min(most))
+}
+
+/// Has there be no more connections than can be handed back.
+pub(crate) fn limit_files() {
+    // Where that is not allowed, the virtual machine warns.
+    let _ = file_limit::lower_hard(returnable(file_limit::hard()));
+}
+
+/// How many descriptors systemd can hand back to a process with this limit. It moves
+/// each past half of them to its place, above all others; with more, it could not
+/// start the service again (202/FDS).
+const fn returnable(limit: u64) -> u64 {
+    limit / 8 * 5
 }
 
 /// Asks systemd what it does for the unit of this process.
@@ -115,6 +129,16 @@ impl Drop for Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_unit_of_the_project_has_all_descriptors_handed_back_that_are_stored() {
+        let unit = include_str!("../../../systemd/epmd.service");
+        let number = |key: &str| -> u64 {
+            let line = unit.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap().parse().unwrap()
+        };
+        assert_eq!(number("FileDescriptorStoreMax="), returnable(number("LimitNOFILE=")));
+    }
 
     #[test]
     fn the_unit_is_that_of_the_control_group() {
