@@ -132,6 +132,7 @@ a_vm_that_does_other_work_goes_on(Config) ->
 a_successor_that_is_killed_costs_nothing(Config) ->
     {Old, Port} = successor:start_first(Config),
     Nodes = successor:register_many(Port, 2_000),
+    Open = descriptors(Old),
     %% It ends when it is not answered.
     Client = spawn(fun() -> catch successor:look_up(Port, 2_000) end),
     Outcomes = [
@@ -155,12 +156,18 @@ a_successor_that_is_killed_costs_nothing(Config) ->
     case lists:last(Outcomes) of
         true ->
             ?assert(is_process_alive(Client)),
+            %% But for a client's that is being served.
+            testkit:wait_until(fun() -> descriptors(Old) =< Open + 1 end),
             successor:assert_held(Old, Port, Nodes);
         false ->
             ok
     end,
     exit(Client, kill),
     ?assert(length(Outcomes) > 1).
+
+descriptors(#{os_pid := Pid}) ->
+    {ok, Files} = file:list_dir(["/proc/", Pid, "/fd"]),
+    length(Files).
 
 an_old_vm_that_is_killed_costs_no_registration(Config) ->
     Outcomes = [

@@ -105,7 +105,7 @@ a_vm_that_is_killed_meanwhile_costs_nothing(Config) ->
             ?assertEqual(Before, creations(Port)),
             Status
         end
-     || Earlier <- [Whole div 1000, 160, 130, 100, 80, 60, 50, 40, 30, 20, 10]
+     || Earlier <- [Whole div 1000, 130, 90, 60, 40, 20, 0, -20, -40, -60, -90, -150]
     ],
     ct:pal("takeovers end with ~w", [Outcomes]),
     ok = testkit:wait_until(fun() -> length(keepers(Port)) =:= 1 end).
