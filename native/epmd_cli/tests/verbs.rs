@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use epmd_core::{Alive2, Request};
-use epmd_server::{Addresses, Config, Server};
+use epmd_server::{Addresses, Config, Server, TakeoverSocket};
 use serde_json::{Value, json};
 
 const OURS: &str = env!("CARGO_BIN_EXE_epmd");
@@ -22,7 +22,14 @@ struct Served(Server);
 impl Served {
     fn with(relaxed_command_check: bool) -> Self {
         let addresses = Addresses::List(vec![Ipv4Addr::LOCALHOST.into()]);
-        let config = Config { port: 0, addresses, relaxed_command_check, ..Config::default() };
+        let takeover_socket = TakeoverSocket::None;
+        let config = Config {
+            port: 0,
+            addresses,
+            relaxed_command_check,
+            takeover_socket,
+            ..Config::default()
+        };
         Self(Server::start(config, Box::new(|| ())).unwrap())
     }
 
