@@ -78,7 +78,8 @@ make_release(Root, Version) ->
     Applications = [{Name, version_of(Name)} || Name <- otp()] ++ [{portmapper, Version}],
     Release =
         {release, {"hot", Version}, {erts, erlang:system_info(version)}, Applications},
-    Config = [{portmapper, [{port, 0}, {addresses, ["127.0.0.1"]}]}],
+    Own = [{port, 0}, {addresses, ["127.0.0.1"]}, {takeover_socket, none}],
+    Config = [{portmapper, Own}],
     ok = write_term(release_file(Root, Version) ++ ".rel", Release),
     ok = write_term(filename:join(Directory, "sys.config"), Config),
     Options = [local, silent, {path, ebins(Root)}, {outdir, Directory}],
