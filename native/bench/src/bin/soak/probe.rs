@@ -107,7 +107,7 @@ fn look_up(port: u16, request: &[u8]) -> Outcome {
 
 /// How long look-ups were not answered, of several times.
 pub fn answers(views: &[View]) -> String {
-    let verb = if views.iter().any(|view| view.refused) { "refused for" } else { "wait" };
+    let verb = if views.iter().any(|view| view.refused) { "are refused for" } else { "wait" };
     format!("{verb} {}", time(median(views.iter().map(|view| view.unanswered).collect())))
 }
 

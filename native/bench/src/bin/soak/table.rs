@@ -2,15 +2,16 @@
 //! ours beside C `epmd`.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bench::process::Family;
 use bench::wire::{free_port, names};
+use epmd_server::port_holder;
 use rustix::process::Signal;
 
-use crate::epmd::Epmd;
+use crate::epmd::{Epmd, NODES_CONNECT_TO, connect};
 use crate::nodes::Node;
 use crate::options::Options;
 use crate::otp_node::OtpNode;
@@ -27,19 +28,20 @@ const ROUNDS: usize = 5;
 /// How long names are watched afterwards: OTP's nodes try again after 2 s.
 const WATCHED: Duration = Duration::from_millis(3_500);
 
-/// How long a virtual machine serves until its end counts as the first one.
-const SETTLED: Duration = Duration::from_secs(11);
+/// How long a virtual machine serves until its end counts as the first one, and is
+/// done with its start.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// How long C `epmd` may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What dies, and how long nothing may have died before.
-const TROUBLES: [(Kind, &str, Duration); 5] = [
-    (Kind::Panic, "the server's thread (panic)", Duration::ZERO),
-    (Kind::Own, "an Erlang process of ours", Duration::ZERO),
-    (Kind::Application, "the application", SETTLED),
-    (Kind::TakeOver, "the VM, for a new one (`epmd -takeover`)", Duration::ZERO),
-    (Kind::Kill, "the VM (`kill -9`)", SETTLED),
+/// What dies.
+const TROUBLES: [(Kind, &str); 5] = [
+    (Kind::Panic, "the server's thread (panic)"),
+    (Kind::Own, "an Erlang process of ours"),
+    (Kind::Application, "the application"),
+    (Kind::TakeOver, "the VM, for a new one (`epmd -takeover`)"),
+    (Kind::Kill, "the VM (`kill -9`)"),
 ];
 
 /// Measures and prints it.
@@ -55,9 +57,9 @@ pub fn run(options: &Options) -> Result<()> {
     let nodes = Pair::register(epmd, &stage)?;
     let nodes = Pair { otp: nodes.otp.note(epmd)?, ..nodes };
     println!("| what dies | look-ups | an `erl` node | another node |\n|---|---|---|---|");
-    for (kind, what, settled) in TROUBLES {
+    for (kind, what) in TROUBLES {
         row(what, rounds, || {
-            sleep(settled);
+            sleep(SETTLED);
             nodes.watch(epmd, || trouble.make(kind))
         })?;
         nodes.check(epmd)?;
@@ -65,6 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
     row("the keeper (`kill -9`)", rounds, || {
         // There is one again.
         trouble.make(Kind::TakeOver)?;
+        sleep(SETTLED);
         let keeper = subject.keeper(trouble.vm()?)?.ok_or("there is no keeper")?;
         nodes.watch(epmd, || Ok(process::signal(keeper, Signal::KILL)?))
     })?;
@@ -133,7 +136,8 @@ impl C {
 
     fn start(&self) -> Result<()> {
         let mut command = Command::new(&self.program);
-        command.args(["-daemon", "-port", &self.port.to_string(), "-address", "127.0.0.2"]);
+        command.args(["-daemon", "-port", &self.port.to_string(), "-address"]);
+        command.arg(NODES_CONNECT_TO.to_string());
         command.stdin(Stdio::null()).status()?;
         let begun = Instant::now();
         while names(self.port).is_err() {
@@ -146,8 +150,13 @@ impl C {
     }
 
     fn kill(&self) {
-        if let Some(daemon) = Family::on_port(self.port) {
-            daemon.kill();
+        let address = SocketAddr::from((NODES_CONNECT_TO, self.port));
+        if let Some(daemon) = port_holder(address).and_then(|holder| holder.pid.try_into().ok()) {
+            let _ = process::signal(daemon, Signal::KILL);
+            // Nobody may be in a hurry to bury it.
+            while connect(NODES_CONNECT_TO, self.port).is_ok() {
+                sleep(Duration::from_micros(200));
+            }
         }
     }
 }
