@@ -152,7 +152,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Take over from the port mapper of this kind that serves the port: its sockets, its \
          nodes and the requests under way. No node and no client notices more than a reply \
          that comes some milliseconds later; the other one ends then. If that fails, it goes \
-         on. Both have to be of the same user.",
+         on. Both have to be of the same user, or the new one of root.",
     ),
     flag(
         Kind::Systemd,

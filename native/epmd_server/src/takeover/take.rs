@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use thiserror::Error;
 
 use super::Household;
@@ -107,7 +108,7 @@ impl Predecessor {
         match channel.hear()? {
             Message::Refused(TakeoverRefusal::Version) => Err(TakeoverError::Version),
             Message::Refused(refusal) => Err(TakeoverError::Refused(refusal)),
-            Message::Hello(_) if !process.is_trusted() => {
+            Message::Hello(_) if !process.is_trusted() && !geteuid().is_root() => {
                 Err(TakeoverError::Refused(TakeoverRefusal::NotPermitted))
             }
             Message::Hello(hello) if hello.portmapper_takeover > VERSION => {
