@@ -4,11 +4,13 @@
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::listen::Listener;
 use crate::notices::Notice;
@@ -24,6 +26,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Between two times that the owner is woken at the least: many nodes that come and
 /// go at once cost few switches to another thread. The first is told at once.
 const WAKE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long requests that were accepted have before the process is started anew: a
+/// newcomer may be waiting for its name.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// How long a job that failed (for want of a descriptor, say) waits.
 const RETRY: Duration = Duration::from_millis(100);
@@ -55,7 +61,7 @@ pub(crate) fn start(
         let served = catch_unwind(AssertUnwindSafe(|| {
             runtime.block_on(async {
                 while serve(&shared).await.is_err() {
-                    tokio::time::sleep(RETRY).await;
+                    sleep(RETRY).await;
                 }
             });
         }));
@@ -80,6 +86,15 @@ pub(crate) fn start(
     thread
 }
 
+/// Who was accepted is answered before this process makes way for the next one, but
+/// for who takes too long to ask.
+async fn answer_who_waits(shared: &Shared) {
+    let begun = Instant::now();
+    while shared.waiting.load(Ordering::Relaxed) > 0 && begun.elapsed() < LAST_ANSWERS {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Serves until the server is to end. Panics when a job does.
 ///
 /// # Errors
@@ -93,6 +108,9 @@ async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
             None => {}
             Some(Order::Stop) => {
                 jobs.shutdown().await;
+                if shared.leaves.load(Ordering::Relaxed) {
+                    answer_who_waits(shared).await;
+                }
                 return Ok(());
             }
             Some(Order::Kill(farewell)) => {
@@ -169,7 +187,7 @@ async fn wake_owner(shared: Arc<Shared>) -> io::Result<()> {
     loop {
         shared.notices.waiting.notified().await;
         (shared.wake_owner)();
-        tokio::time::sleep(WAKE_INTERVAL).await;
+        sleep(WAKE_INTERVAL).await;
     }
 }
 

@@ -5,12 +5,13 @@
 
 mod common;
 
-use std::time::Instant;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use common::load::Load;
 use common::served::Served;
 use common::wait_until;
-use common::wire::{Client, End, NOT_FOUND, alive2, ask, found, port_please, register, v4};
+use common::wire::{Client, End, NAMES, NOT_FOUND, alive2, ask, found, port_please, register, v4};
 use epmd_core::{DownReason, Event};
 use epmd_server::{Notice, Phase};
 
@@ -206,4 +207,27 @@ fn a_new_owner_is_woken_for_what_the_last_one_left() {
     server.attach();
     wait_for_wake(wakes);
     assert_eq!(server.notices().len(), 1);
+}
+
+#[test]
+fn who_was_accepted_is_answered_before_the_server_leaves() {
+    let server = Served::local();
+    let port = server.port();
+    let mut client = Client::connect(port);
+    let (beginning, rest) = NAMES.split_at(2);
+    client.send(beginning);
+    server.wait_for_open_connections(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.leave());
+        wait_until("it accepts nobody any more", || !is_answered_at_once(port));
+        client.send(rest);
+        assert_eq!(client.read(4), u32::from(port).to_be_bytes());
+    });
+}
+
+fn is_answered_at_once(port: u16) -> bool {
+    let mut stream = std::net::TcpStream::connect(v4(port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    stream.write_all(NAMES).unwrap();
+    stream.read_exact(&mut [0; 4]).is_ok()
 }
