@@ -29,6 +29,7 @@ const KEEPER_GROWTH: u64 = 512 << 10;
 pub struct Sample {
     at: Instant,
     nodes: usize,
+    processes: usize,
     vm: Taken,
     keeper: Option<Taken>,
     /// What the keeper or systemd keeps, and how much that should be.
@@ -78,7 +79,8 @@ impl Sample {
             None => stored_by_systemd()?,
         };
         let vm = Taken::of(vm, &states)?;
-        Ok(Self { at: begun, nodes, vm, keeper, stored })
+        let processes = subject.processes().len();
+        Ok(Self { at: begun, nodes, processes, vm, keeper, stored })
     }
 
     /// As a line of a table.
@@ -110,6 +112,7 @@ impl Sample {
                 excess.push(format!("{now} {what} instead of {then}"));
             }
         };
+        same("processes", self.processes, first.processes);
         same("descriptors of the VM besides nodes", self.vm_besides(), first.vm_besides());
         same("threads of the VM", self.vm.threads, first.vm.threads);
         let expected = Stored { nodes: self.nodes, ..first.stored };

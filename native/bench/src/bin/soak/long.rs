@@ -32,6 +32,9 @@ const TROUBLES: [(Kind, usize); 6] = [
     (Kind::Any, 1),
 ];
 
+/// From this time on the growth of memory can be told from chance.
+const LONG_ENOUGH: Duration = Duration::from_secs(300);
+
 /// A virtual machine gives memory that only its start needed back by then.
 const SETTLE: Duration = Duration::from_millis(2_500);
 
@@ -102,8 +105,10 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         otp_nodes.joined, otp_nodes.left, otp_nodes.died
     );
     let samples = made?;
-    let [vm, keeper] = slopes(&samples);
-    println!("memory in an hour: VM {vm:+.2} MiB, keeper {keeper:+.2} MiB");
+    if time >= LONG_ENOUGH {
+        let [vm, keeper] = slopes(&samples);
+        println!("memory in an hour: VM {vm:+.2} MiB, keeper {keeper:+.2} MiB");
+    }
     let first = samples.first().ok_or("no samples were taken")?;
     for excess in samples.iter().flat_map(|sample| sample.excess(first)) {
         epmd.faults.add(excess);

@@ -56,10 +56,15 @@ impl Subject {
         }
     }
 
+    /// Every process that was started for it; none of those of systemd.
+    pub fn processes(&self) -> Vec<u32> {
+        process::marked(MARK, &self.port.to_string())
+    }
+
     /// Kills every process that was started for it.
     pub fn kill(&self) {
         // One of them may just be starting another.
-        while let processes = process::marked(MARK, &self.port.to_string())
+        while let processes = self.processes()
             && !processes.is_empty()
         {
             for process in processes {
