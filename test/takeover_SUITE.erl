@@ -12,7 +12,7 @@
     the_old_vm_ends_with_status_0/1,
     a_vm_that_does_other_work_goes_on/1,
     a_successor_that_is_killed_costs_nothing/1,
-    an_old_vm_that_is_killed_costs_no_registration/1,
+    an_old_vm_that_is_killed_leaves_everything_or_a_clear_error/1,
     of_two_at_once_one_takes_over/1,
     a_successor_with_too_few_descriptors_gives_up/1,
     it_goes_from_otp_25_to_27_and_back/1,
@@ -34,7 +34,7 @@ all() ->
         the_old_vm_ends_with_status_0,
         a_vm_that_does_other_work_goes_on,
         a_successor_that_is_killed_costs_nothing,
-        an_old_vm_that_is_killed_costs_no_registration,
+        an_old_vm_that_is_killed_leaves_everything_or_a_clear_error,
         of_two_at_once_one_takes_over,
         a_successor_with_too_few_descriptors_gives_up,
         it_goes_from_otp_25_to_27_and_back,
@@ -170,7 +170,7 @@ descriptors(#{os_pid := Pid}) ->
     {ok, Files} = file:list_dir(["/proc/", Pid, "/fd"]),
     length(Files).
 
-an_old_vm_that_is_killed_costs_no_registration(Config) ->
+an_old_vm_that_is_killed_leaves_everything_or_a_clear_error(Config) ->
     Outcomes = [
         begin
             {Old, Port} = successor:start_first(Config),
