@@ -36,7 +36,7 @@ use message::{BadMessage, Message};
 const MAX_HELD: u64 = 32_000;
 
 /// How long messages are left to come together.
-const GATHERING: Duration = Duration::from_millis(2);
+const GATHERING: Duration = Duration::from_millis(10);
 
 /// Descriptors that the keeper has open for itself: fewer than a virtual machine.
 const OWN_DESCRIPTORS: u64 = 16;
@@ -127,7 +127,7 @@ impl<C: Fn() -> Command> Keeper<C> {
     fn watch(&mut self, life: &mut Life) -> End {
         loop {
             self.wait(Some(&life.channel), life.deadline());
-            if self.obey(life) {
+            if self.obey(life) && !life.stopping {
                 // Others follow at once: to be woken for each costs more than to wait.
                 self.wait(None, Some(Instant::now() + GATHERING));
                 self.obey(life);

@@ -139,21 +139,24 @@ impl Store {
 
     /// Empties the slot of a connection, if it has one.
     pub(crate) fn drop_connection(&self, manager: &ServiceManager, conn: ConnId) {
-        let slot = self.contents.lock().connections.remove(&conn);
-        if let Some(slot) = slot {
-            self.drop_slot(manager, slot);
+        let mut contents = self.contents.lock();
+        if let Some(slot) = contents.connections.remove(&conn) {
+            self.drop_slot_of(&mut contents, manager, slot);
         }
     }
 
     /// Empties a slot.
     pub(crate) fn drop_slot(&self, manager: &ServiceManager, slot: u32) {
-        let mut contents = self.contents.lock();
+        self.drop_slot_of(&mut self.contents.lock(), manager, slot);
+    }
+
+    fn drop_slot_of(&self, contents: &mut Contents, manager: &ServiceManager, slot: u32) {
         // What waits to be put there need not be.
         contents
             .queue
             .retain(|message| !matches!(message, Message::Keep(other, _) if *other == slot));
         contents.slots.give_back(slot);
-        self.send_drop(&mut contents, manager, slots::name(slot));
+        self.send_drop(contents, manager, slots::name(slot));
     }
 
     /// Empties every slot, at the end.
