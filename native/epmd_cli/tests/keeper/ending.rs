@@ -55,6 +55,10 @@ fn signals_are_passed_on_and_the_end_after_sigterm_is_final() {
         (Signal::USR1, false),
         (Signal::USR2, false),
     ] {
+        if is_ignored_here(signal) {
+            // So it is by the keeper, and by its virtual machine: under nohup, say.
+            continue;
+        }
         let mut keeper = Keeper::start(&[]);
         let mut vm = keeper.serving_vm();
         vm.call(json!(["take_signals", [signal.as_raw()]]));
@@ -68,6 +72,13 @@ fn signals_are_passed_on_and_the_end_after_sigterm_is_final() {
             keeper.serving_vm();
         }
     }
+}
+
+fn is_ignored_here(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    ignored & 1 << (signal.as_raw() - 1) != 0
 }
 
 #[test]
