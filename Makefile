@@ -52,14 +52,17 @@ install:
 uninstall:
 	@native/install.sh uninstall "$(PREFIX)" $(OTP)
 
+# What is killed leaves its socket there.
+ASIDE = directory=$$(mktemp -d); trap 'rm -r "$$directory"' EXIT; RUNTIME_DIRECTORY=$$directory
+
 bench: release
 	cargo build --quiet --release --locked --package bench
-	$(or $(CARGO_TARGET_DIR),target)/release/bench $(RELEASE) docs/benchmarks.md
+	$(ASIDE) $(or $(CARGO_TARGET_DIR),target)/release/bench $(RELEASE) docs/benchmarks.md
 
 bench-footprint: release
-	cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
+	$(ASIDE) cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
 
-SOAK = cargo run --quiet --release --locked --package bench --bin soak --
+SOAK = $(ASIDE) cargo run --quiet --release --locked --package bench --bin soak --
 
 soak: release
 	$(SOAK) long $(RELEASE) --minutes 10
@@ -77,8 +80,8 @@ soak-table: release
 # What `make test` has of it: less than a minute, without optimization.
 soak-short: release
 	cargo build --quiet --locked --package bench --bin soak
-	$(SOAK_SHORT) rings $(RELEASE) $(FEW)
-	$(SOAK_SHORT) long $(RELEASE) --seconds 20 --sample-every 5 --nodes 100 --pause-ms 500
+	$(ASIDE) $(SOAK_SHORT) rings $(RELEASE) $(FEW)
+	$(ASIDE) $(SOAK_SHORT) long $(RELEASE) --seconds 20 --sample-every 5 --nodes 100 --pause-ms 500
 
 SOAK_SHORT = $(or $(CARGO_TARGET_DIR),target)/debug/soak
 FEW = --nodes 200 --kill 3 --takeover 3 --panic 3 --own 10 --application 1 --any 3

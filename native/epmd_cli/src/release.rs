@@ -17,8 +17,8 @@ const PREFIXES: [&str; 3] = ["/usr/lib/portmapper", "/usr/local/lib/portmapper",
 
 /// Variables by which a user's environment would change the virtual machine, or
 /// that the command line has taken in already.
-const OWN_VARIABLES: [&str; 6] =
-    ["EMU", "LISTEN_FDNAMES", "PROGNAME", "RELDIR", "RELEASE_", "ERL_"];
+const OWN_VARIABLES: [&str; 7] =
+    ["EMU", "LISTEN_FDNAMES", "PROGNAME", "RELDIR", "RELEASE_", "ERL_", "RUST_BACKTRACE"];
 
 /// The configuration of `logger` in the background.
 const SYSTEM_LOG: &str = "[{handler,default,portmapper_syslog,#{}}]";
