@@ -34,24 +34,8 @@ struct Journals {
     on_disk: Option<Journal>,
     /// Of the last snapshot.
     sequence: u64,
-    /// Lines that are to be appended: ends wait for the next registration. Without
-    /// them a node that is gone is found to be lost, for its connection is.
-    unwritten: Vec<u8>,
-}
-
-/// How many bytes may wait.
-const MAX_UNWRITTEN: usize = 4096;
-
-impl Journals {
-    /// Appends what waits; whether the records in the store, and those on disk, need
-    /// not be written anew.
-    fn write(&mut self) -> [bool; 2] {
-        let Self { in_store, on_disk, unwritten, .. } = self;
-        let written = [in_store.as_mut().map(|(journal, _)| journal), on_disk.as_mut()]
-            .map(|journal| journal.is_none_or(|journal| journal.append(unwritten)));
-        unwritten.clear();
-        written
-    }
+    /// The line that is appended, with its memory.
+    line: Vec<u8>,
 }
 
 impl Kept {
@@ -76,8 +60,6 @@ impl Kept {
     }
 
     fn snapshot(&self, registry: &Registry, journals: &mut Journals) -> Vec<u8> {
-        // What is in the snapshot is not to come behind it.
-        let _ = journals.write();
         journals.sequence += 1;
         snapshot(registry, journals.sequence, |conn| self.store.slot(conn))
     }
@@ -166,21 +148,21 @@ impl Shared {
             return;
         }
         let mut journals = self.kept.journals.lock();
+        let mut line = std::mem::take(&mut journals.line);
+        line.clear();
         match event {
             Event::Up { name, .. } => {
                 if let Some(node) = registry.lookup(name.as_str()) {
-                    let slot = self.assign_slot(node.owner);
-                    push_up(&mut journals.unwritten, name, node, slot);
+                    push_up(&mut line, name, node, self.assign_slot(node.owner));
                 }
             }
-            Event::Down { name, .. } => {
-                push_down(&mut journals.unwritten, name);
-                if journals.unwritten.len() < MAX_UNWRITTEN {
-                    return;
-                }
-            }
+            Event::Down { name, .. } => push_down(&mut line, name),
         }
-        let [in_store, on_disk] = journals.write();
+        let Journals { in_store, on_disk, .. } = &mut *journals;
+        let appended = [in_store.as_mut().map(|(journal, _)| journal), on_disk.as_mut()]
+            .map(|journal| journal.is_none_or(|journal| journal.append(&line)));
+        journals.line = line;
+        let [in_store, on_disk] = appended;
         if !in_store {
             self.renew_in_store(registry, &mut journals);
         }

@@ -130,6 +130,17 @@ fn remembered_names_go_on_with_their_next_creation() {
 }
 
 #[test]
+fn who_had_left_before_has_the_next_creation_though_it_listens_still() {
+    let manager = Manager::start();
+    let server = start(&manager, kept());
+    let (listener, node, creation) = listening_node(server.port(), b"n1");
+    drop(node);
+    server.wait_for_count(0);
+    let server = restart(&manager, server, kept());
+    assert_eq!(register_listening(server.port(), b"n1", &listener).1, creation + 1);
+}
+
+#[test]
 fn as_much_is_kept_as_is_registered_however_often_that_changes() {
     let manager = Manager::start();
     let mut server = start(&manager, kept());
