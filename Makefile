@@ -81,7 +81,7 @@ soak-table: release
 soak-short: release
 	cargo build --quiet --locked --package bench --bin soak
 	$(ASIDE) $(SOAK_SHORT) rings $(RELEASE) $(FEW)
-	$(ASIDE) $(SOAK_SHORT) long $(RELEASE) --seconds 20 --sample-every 5 --nodes 100 --pause-ms 500
+	$(ASIDE) $(SOAK_SHORT) long $(RELEASE) --seconds 15 --sample-every 5 --nodes 100 --pause-ms 500
 
 SOAK_SHORT = $(or $(CARGO_TARGET_DIR),target)/debug/soak
 FEW = --nodes 200 --kill 3 --takeover 3 --panic 3 --own 10 --application 1 --any 3
