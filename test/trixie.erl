@@ -18,33 +18,31 @@ make() ->
         true ->
             usable(Root);
         false ->
-            Missing = [Tool || Tool <- ["debootstrap", "chroot", "timeout"],
+            Missing = [Tool || Tool <- ["debootstrap", "chroot", "flock", "timeout"],
                 os:find_executable(Tool) =:= false],
             make(Root, Missing)
     end.
 
 make(Root, []) ->
     Part = Root ++ ".part",
-    ok = remove(Part),
     Mirror = os:getenv("DEBIAN_MIRROR", ?MIRROR),
-    Debootstrap = ["debootstrap", "--variant=minbase", "--include=" ++ ?PACKAGES],
-    Command = ["timeout", ?SECONDS] ++ Debootstrap ++ ["trixie", Part, Mirror],
+    Debootstrap = ["debootstrap", "--variant=minbase", "--include=" ++ ?PACKAGES, "trixie", Part],
+    %% Another run of tests may be about to make it.
+    Script = "test -d $ROOT || { rm -rf --one-file-system $PART && timeout " ?SECONDS
+        " \"$@\" && mv $PART $ROOT; }",
+    Command = ["flock", Root ++ ".lock", "sh", "-c", Script, "sh" | Debootstrap ++ [Mirror]],
     ok = filelib:ensure_dir(Part),
-    case testkit:run(Command, [{env, program:environment([])}]) of
+    Variables = [{"PART", Part}, {"ROOT", Root}],
+    case testkit:run(Command, [{env, program:environment(Variables)}]) of
         {0, _} ->
-            ok = file:rename(Part, Root),
             usable(Root);
         {_, Output} ->
-            ok = remove(Part),
+            {0, _} = testkit:run(["rm", "-rf", "--one-file-system", Part]),
             Last = lists:last(string:lexemes(Output, "\n")),
             {unavailable, unicode:characters_to_list(["debootstrap: ", Last])}
     end;
 make(_Root, Missing) ->
     {unavailable, "needs " ++ lists:flatten(lists:join(", ", Missing))}.
-
-remove(Directory) ->
-    {0, _} = testkit:run(["rm", "-rf", "--one-file-system", Directory]),
-    ok.
 
 %% It may be there from another user. Programs look up the name of the host.
 usable(Root) ->

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::process::{Partner, hear, role, skip, tell};
 use common::served::{Served, local};
 use common::wait_until;
-use common::wire::{Client, REFUSED, alive2, alive2_with, ask, port_please, v4};
+use common::wire::{Client, REFUSED, alive2, alive2_with, ask, port_please, registered, v4};
 use epmd_core::{DownReason, Event};
 use epmd_server::{Config, Notice};
 
@@ -51,14 +51,6 @@ impl Node {
     }
 }
 
-fn registered(server: u16, request: &[u8]) -> (Client, u32) {
-    let mut client = Client::connect(server);
-    client.send(request);
-    let reply = client.read(6);
-    assert_eq!(reply[..2], *b"v\0", "it is registered");
-    (client, u32::from_be_bytes(*reply.last_chunk().unwrap()))
-}
-
 /// A process that has a connection and knows nothing of it.
 struct Leftover(Child);
 
@@ -82,45 +74,6 @@ fn down(notices: &[Notice]) -> Vec<DownReason> {
         _ => None,
     };
     notices.iter().filter_map(reason).collect()
-}
-
-#[test]
-fn a_name_that_is_closed_and_registered_again_10_000_times_is_never_refused() {
-    let server = Served::local();
-    let mut node = Node::start(server.port(), b"n1");
-    for _ in 0..10_000 {
-        let creation = node.creation;
-        drop(node);
-        node = Node::start(server.port(), b"n1");
-        assert_eq!(node.creation, creation + 1);
-    }
-    assert_eq!(server.counters().evicted, 0);
-}
-
-#[test]
-fn a_node_that_registers_before_its_last_life_has_closed_is_never_refused() {
-    let server = Served::local();
-    // One that listens before, and one that never does.
-    for port in [0, 4711] {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = if port == 0 { listener.local_addr().unwrap().port() } else { port };
-        let (mut node, mut creation) = registered(server.port(), &alive2(b"n1", port));
-        for round in 0..1_000 {
-            let mut next = Client::connect(server.port());
-            next.send(&alive2(b"n1", port));
-            if round % 4 == 0 {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            drop(node);
-            assert_eq!(next.read(2), *b"v\0", "round {round}");
-            let given = u32::from_be_bytes(*next.read(4).first_chunk().unwrap());
-            assert_eq!(given, creation + 1);
-            (node, creation) = (next, given);
-        }
-        drop(node);
-        server.wait_for_count(0);
-    }
-    assert_eq!(server.counters().evicted, 0);
 }
 
 #[test]

@@ -174,11 +174,7 @@ pub fn ask(port: u16, request: &[u8]) -> Vec<u8> {
 
 /// Registers a node of today; its connection, and its creation.
 pub fn register(port: u16, name: &[u8]) -> (Client, u32) {
-    let mut client = Client::connect(port);
-    client.send(&alive2(name, 4711));
-    let reply = client.read(6);
-    assert_eq!(reply[..2], *b"v\0", "{} is registered", name.escape_ascii());
-    (client, u32::from_be_bytes(*reply.last_chunk().unwrap()))
+    registered(port, &alive2(name, 4711))
 }
 
 /// A node that listens, as those of OTP do before they register.
@@ -190,9 +186,14 @@ pub fn listening_node(port: u16, name: &[u8]) -> (TcpListener, Client, u32) {
 
 /// Registers a node that listens there.
 pub fn register_listening(port: u16, name: &[u8], listener: &TcpListener) -> (Client, u32) {
+    registered(port, &alive2(name, listener.local_addr().unwrap().port()))
+}
+
+/// Registers a node with this request.
+pub fn registered(port: u16, request: &[u8]) -> (Client, u32) {
     let mut client = Client::connect(port);
-    client.send(&alive2(name, listener.local_addr().unwrap().port()));
+    client.send(request);
     let reply = client.read(6);
-    assert_eq!(reply[..2], *b"v\0", "{} is registered", name.escape_ascii());
+    assert_eq!(reply[..2], *b"v\0", "registered by {}", request.escape_ascii());
     (client, u32::from_be_bytes(*reply.last_chunk().unwrap()))
 }
