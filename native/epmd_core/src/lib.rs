@@ -34,6 +34,7 @@ mod frame;
 pub mod limits;
 mod name;
 mod node;
+mod nodes;
 mod policy;
 mod refusal;
 mod registry;

@@ -1,6 +1,7 @@
 //! A registered node and the numbers that identify it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use crate::limits::VERSION_WITH_WIDE_CREATION;
 
@@ -53,32 +54,36 @@ impl Creation {
 
 /// A connection, unique while the server lives. The descriptor is what DUMP
 /// prints; the serial tells apart connections that had the same descriptor.
+// Inverted, as no descriptor is -1: so an `Owner` needs no more memory than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnId(u64);
+pub struct ConnId(NonZeroU64);
 
 impl ConnId {
     /// Pairs a serial number with a descriptor.
     #[must_use]
     pub const fn new(serial: u32, descriptor: i32) -> Self {
-        Self((serial as u64) << 32 | descriptor as u32 as u64)
+        Self::from_bits((serial as u64) << 32 | descriptor as u32 as u64)
     }
 
     /// The number alone, such as an epoll entry carries.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
-        self.0
+        !self.0.get()
     }
 
     /// From [`ConnId::to_bits`].
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
-        Self(bits)
+        match NonZeroU64::new(!bits) {
+            Some(inverted) => Self(inverted),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// The descriptor of the connection.
     #[must_use]
     pub const fn descriptor(self) -> i32 {
-        self.0 as u32 as i32
+        self.to_bits() as u32 as i32
     }
 }
 

@@ -1,12 +1,12 @@
 //! The names on this host: who is registered, and who was.
 
-use std::collections::HashMap;
 use std::hash::RandomState;
 use std::net::SocketAddr;
 
 use hashlink::LinkedHashMap;
 
 use crate::limits::{MAX_EXTRA_BYTES, MAX_REMEMBERED};
+use crate::nodes::Nodes;
 use crate::{
     Alive2, ConnId, Creation, DownReason, Event, Name, Node, Owner, Refusal, Registration, Reply,
     Request, UnixMillis,
@@ -105,9 +105,7 @@ impl<'r> Outcome<'r> {
 /// Every name that is registered or remembered. All changes are O(1).
 #[derive(Debug)]
 pub struct Registry {
-    /// Oldest registration first.
-    nodes: LinkedHashMap<Name, Node, RandomState>,
-    connections: HashMap<ConnId, Name>,
+    nodes: Nodes,
     /// Longest gone first.
     remembered: LinkedHashMap<Name, Remembered, RandomState>,
     max_remembered: usize,
@@ -125,8 +123,7 @@ impl Registry {
     #[must_use]
     pub fn with_max_remembered(max_remembered: usize) -> Self {
         Self {
-            nodes: LinkedHashMap::with_hasher(RandomState::new()),
-            connections: HashMap::new(),
+            nodes: Nodes::default(),
             remembered: LinkedHashMap::with_hasher(RandomState::new()),
             max_remembered,
         }
@@ -141,23 +138,23 @@ impl Registry {
     /// Whether no node is registered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.nodes.len() == 0
     }
 
     /// The node of this name.
     #[must_use]
     pub fn lookup(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
+        self.nodes.get(name).map(|(_, node)| node)
     }
 
     /// Registered nodes, newest first, as NAMES and DUMP list them.
     pub fn nodes(&self) -> impl Iterator<Item = (&Name, &Node)> {
-        self.nodes.iter().rev()
+        self.nodes.newest_first()
     }
 
     /// The same, oldest first.
     pub fn oldest_first(&self) -> impl Iterator<Item = (&Name, &Node)> {
-        self.nodes.iter()
+        self.nodes.oldest_first()
     }
 
     /// Remembered names, longest gone first, as DUMP lists them.
@@ -168,7 +165,7 @@ impl Registry {
     /// Whether a connection is a registration.
     #[must_use]
     pub fn is_registered(&self, conn: ConnId) -> bool {
-        self.connections.contains_key(&conn)
+        self.nodes.has_connection(conn)
     }
 
     /// Answers a request that changes nothing; `None` for one that might.
@@ -176,7 +173,7 @@ impl Registry {
     pub fn answer(&self, request: &Request<'_>, epmd_port: u16) -> Option<Reply<'_>> {
         match request {
             Request::PortPlease2(name) => {
-                let found = self.nodes.get_key_value(*name);
+                let found = self.nodes.get(name);
                 Some(Reply::PortPlease2(found.map(|(name, node)| (name.as_str(), node))))
             }
             Request::Names => Some(Reply::Names { epmd_port, registry: self }),
@@ -271,7 +268,7 @@ impl Registry {
         if registration.extra.len() > MAX_EXTRA_BYTES {
             return Err(Refusal::ExtraTooLong);
         }
-        if self.nodes.contains_key(&name) {
+        if self.nodes.contains(name.as_str()) {
             return Err(Refusal::NameInUse);
         }
         let creation = match self.remembered.remove(&name) {
@@ -285,9 +282,6 @@ impl Registry {
             }
         };
         let event = Event::Up { name: name.clone(), port: registration.port, creation, peer };
-        if let Owner::Connection(conn) = owner {
-            self.connections.insert(conn, name.clone());
-        }
         let node = Node { registration, creation, since: now, owner, peer, listener };
         self.nodes.insert(name, node);
         Ok((creation, event))
@@ -296,13 +290,10 @@ impl Registry {
     /// Puts back a node that another port mapper had registered, as the newest.
     /// Whether its name was free.
     pub fn restore(&mut self, name: Name, node: Node) -> bool {
-        if self.nodes.contains_key(&name) {
+        if self.nodes.contains(name.as_str()) {
             return false;
         }
         self.remembered.remove(&name);
-        if let Owner::Connection(conn) = node.owner {
-            self.connections.insert(conn, name.clone());
-        }
         self.nodes.insert(name, node);
         true
     }
@@ -310,7 +301,7 @@ impl Registry {
     /// Remembers a name that another port mapper had remembered or registered, as
     /// the one that went last. Whether it is not registered.
     pub fn remember(&mut self, name: Name, gone: Remembered) -> bool {
-        let free = !self.nodes.contains_key(&name);
+        let free = !self.nodes.contains(name.as_str());
         if free {
             self.remembered.insert(name, gone);
         }
@@ -319,23 +310,21 @@ impl Registry {
 
     /// Unregisters whatever this connection registered.
     pub fn unregister_connection(&mut self, conn: ConnId, reason: DownReason) -> Option<Event> {
-        let name = self.connections.remove(&conn)?;
-        self.unregister(name.as_str(), reason).map(|(_, event)| event)
+        let removed = self.nodes.remove_connection(conn);
+        removed.map(|(name, node)| self.gone(name, &node, reason))
     }
 
     /// Unregisters a name, and tells whose it was.
     pub fn unregister(&mut self, name: &str, reason: DownReason) -> Option<(Owner, Event)> {
-        let (name, node) = self.nodes.remove_entry(name)?;
-        if let Owner::Connection(conn) = node.owner {
-            self.connections.remove(&conn);
-        }
-        let gone = Remembered {
-            port: node.registration.port,
-            descriptor: node.owner.descriptor(),
-            creation: node.creation,
-            lost: None,
-        };
+        let (name, node) = self.nodes.remove(name)?;
+        Some((node.owner, self.gone(name, &node, reason)))
+    }
+
+    fn gone(&mut self, name: Name, node: &Node, reason: DownReason) -> Event {
+        let Node { creation, owner, .. } = *node;
+        let (port, descriptor) = (node.registration.port, owner.descriptor());
+        let gone = Remembered { port, descriptor, creation, lost: None };
         self.remembered.insert(name.clone(), gone);
-        Some((node.owner, Event::Down { name, creation: node.creation, reason }))
+        Event::Down { name, creation, reason }
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use common::load::Load;
 use common::namespace::{FAR_ADDRESSES, NEAR_ADDRESSES, Remote, with_remote};
 use common::process::sh;
-use common::served::{Served, has_ipv6, list, local, relaxed};
+use common::served::{Served, has_ipv6, list, local, port_of_our_own, relaxed};
 use common::wire::{
     DUMP, KILL, NAMES, NOT_FOUND, UNANSWERED, alive2, ask, ask_and_see, found, framed, port_please,
     register, stop, v4,
@@ -231,16 +231,18 @@ fn a_peer_that_waits_is_judged_by_what_holds_when_it_asks() {
 
 #[test]
 fn local_listens_on_the_loopback_addresses_alone() {
-    let server = Served::with(all_addresses(Exposure::Local));
+    let port = port_of_our_own();
+    let config = |exposure| Config { port, ..all_addresses(exposure) };
+    let server = Served::with(config(Exposure::Local));
     let mut expected: Vec<IpAddr> = vec!["127.0.0.1".parse().unwrap()];
     expected.extend(has_ipv6().then(|| "::1".parse::<IpAddr>().unwrap()));
     assert_eq!(server.ips(), expected);
     assert!(TcpStream::connect(at("127.0.0.2", server.port())).is_err());
     assert_eq!(server.config().addresses, Addresses::All);
 
-    server.reconfigure(all_addresses(Exposure::All)).unwrap();
+    server.reconfigure(config(Exposure::All)).unwrap();
     assert_eq!(ask_and_see(at("127.0.0.2", server.port()), NAMES).0.len(), 4);
-    server.reconfigure(all_addresses(Exposure::Local)).unwrap();
+    server.reconfigure(config(Exposure::Local)).unwrap();
     assert_eq!(server.ips(), expected);
     assert!(TcpStream::connect(at("127.0.0.2", server.port())).is_err());
 }

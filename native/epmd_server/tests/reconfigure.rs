@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use common::load::Load;
 use common::process::skip;
-use common::served::{Served, has_ipv6, list, local, relaxed, with_timeout};
+use common::served::{Served, has_ipv6, list, local, port_of_our_own, relaxed, with_timeout};
 use common::wire::{Client, End, NAMES, ask, ask_and_see, found, port_please, register, stop, v4};
 use epmd_server::{Addresses, Config, ListenError, ReconfigureError};
 
@@ -40,13 +40,14 @@ fn the_packet_timeout_changes_for_the_next_byte() {
 #[test]
 fn addresses_change_under_load_and_lose_nothing() {
     for _ in 0..5 {
-        let server = Served::with(Config { addresses: Addresses::All, ..local() });
-        let port = server.port();
+        let port = port_of_our_own();
+        let config = |addresses| Config { port, addresses, ..local() };
+        let server = Served::with(config(Addresses::All));
         let (node, _) = register(port, b"n1");
         let before = server.lookup("n1");
         let load = Load::start(v4(port), 3, &port_please(b"n1"), &found(b"n1", 4711));
         for addresses in [list(&["127.0.0.1"]), Addresses::All, list(&["127.0.0.7"])] {
-            server.reconfigure(Config { addresses, ..local() }).unwrap();
+            server.reconfigure(config(addresses)).unwrap();
             load.go_on(50);
         }
         load.finish();
@@ -58,13 +59,14 @@ fn addresses_change_under_load_and_lose_nothing() {
 
 #[test]
 fn an_address_that_all_addresses_cover_stays_open() {
-    let server = Served::local();
+    let config = Config { port: port_of_our_own(), ..local() };
+    let server = Served::with(config.clone());
     let before = server.info().addresses;
-    server.reconfigure(Config { addresses: Addresses::All, ..local() }).unwrap();
+    server.reconfigure(Config { addresses: Addresses::All, ..config.clone() }).unwrap();
     let after = server.info().addresses;
     assert_eq!(after[0], SocketAddr::new("0.0.0.0".parse().unwrap(), before[0].port()));
     assert!(before.iter().all(|address| after.contains(address)));
-    server.reconfigure(local()).unwrap();
+    server.reconfigure(config).unwrap();
     assert_eq!(server.info().addresses, before);
 }
 

@@ -1,6 +1,6 @@
 //! Servers that stop with the test.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -155,6 +155,18 @@ pub fn local() -> Config {
         addresses: list(&["127.0.0.1"]),
         takeover_socket: TakeoverSocket::None,
         ..Config::default()
+    }
+}
+
+/// A port that nobody has on any address, nor gets who asks the system for one.
+pub fn port_of_our_own() -> u16 {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let number = std::process::id() as usize * 101 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 11_000 + (number % 20_000) as u16;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
     }
 }
 
