@@ -101,9 +101,11 @@ register_many(Port, Count) ->
 -spec start_holder(inet:port_number(), pos_integer(), pos_integer()) -> pid().
 start_holder(Port, From, Count) ->
     Owner = self(),
+    %% Sockets of one address have a port each, as long as there are some.
+    Own = [{ip, {127, 0, 1 + From div Count, 1}}],
     spawn_link(fun() ->
         Numbers = lists:seq(From, From + Count - 1),
-        _ = [{ok, _, _} = testkit:register(Port, name(I), 1000 + I) || I <- Numbers],
+        _ = [{ok, _, _} = testkit:register(Port, name(I), 1000 + I, Own) || I <- Numbers],
         Owner ! {self(), registered},
         receive
             stop -> ok

@@ -68,8 +68,7 @@ groups() ->
     ].
 
 init_per_suite(Config) ->
-    ok = repository:run(["make", "release"], program:root()),
-    [{release, filename:join(program:root(), "_build/prod/rel/portmapper")} | Config].
+    [{release, release:root()} | Config].
 
 end_per_suite(_Config) ->
     ok.

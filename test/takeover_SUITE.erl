@@ -310,9 +310,12 @@ another_user_is_refused(Config) ->
     successor:assert_held(Old, Port, Nodes).
 
 a_taken_over_vm_restarts_its_application_as_ever(Config) ->
-    {_, Port} = successor:start_first(Config),
+    {Old, Port} = successor:start_first(Config),
     New = successor:start(Config, Port, #{}),
     ?assertEqual(undefined, testkit:call(New, application, get_env, [portmapper, takeover])),
+    %% Until then it may have the listening socket open, too.
+    Running = fun() -> testkit:call(Old, application, which_applications, []) end,
+    testkit:wait_until(fun() -> not lists:keymember(portmapper, 1, Running()) end),
     ok = testkit:call(New, portmapper, stop, []),
     ok = testkit:call(New, application, start, [portmapper]),
     ?assertEqual([], testkit:names(Port)),

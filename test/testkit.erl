@@ -20,6 +20,7 @@
     lookup/2,
     alive2/1, alive2/3,
     register/3,
+    register/4,
     wait_until/1, wait_until/2,
     run/1, run/2
 ]).
@@ -42,7 +43,8 @@ start_portmapper() ->
 %% application is started (`type'), and what start_vm/1 takes.
 -spec start_portmapper(map()) -> {vm(), inet:port_number()}.
 start_portmapper(Options) ->
-    Own = #{port => 0, addresses => ["127.0.0.1"], takeover_socket => none},
+    %% A port that nobody else gets when it is started anew.
+    Own = #{port => own_vm:free_port(), addresses => ["127.0.0.1"], takeover_socket => none},
     Config = maps:merge(Own, maps:get(config, Options, #{})),
     VM = #{peer := Peer} = start_vm(Options),
     [ok = peer:call(Peer, application, set_env, [portmapper, Key, Value])
@@ -167,7 +169,11 @@ resources(#{os_pid := Pid}) ->
 
 -spec connect(inet:port_number()) -> gen_tcp:socket().
 connect(Port) ->
-    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}], ?DEADLINE),
+    connect(Port, []).
+
+connect(Port, More) ->
+    Options = [binary, {active, false} | More],
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, Options, ?DEADLINE),
     Socket.
 
 %% @doc The whole reply to a request, given without its length field.
@@ -228,7 +234,13 @@ alive2(Name, NodePort, Extra) ->
 -spec register(inet:port_number(), iodata(), inet:port_number()) ->
     {ok, gen_tcp:socket(), portmapper:creation()} | refused.
 register(Port, Name, NodePort) ->
-    Socket = connect(Port),
+    register(Port, Name, NodePort, []).
+
+%% @doc The same with more options of the socket.
+-spec register(inet:port_number(), iodata(), inet:port_number(), [gen_tcp:connect_option()]) ->
+    {ok, gen_tcp:socket(), portmapper:creation()} | refused.
+register(Port, Name, NodePort, Options) ->
+    Socket = connect(Port, Options),
     Body = alive2(Name, NodePort, <<>>),
     ok = gen_tcp:send(Socket, [<<(iolist_size(Body)):16>>, Body]),
     case gen_tcp:recv(Socket, 6, ?DEADLINE) of

@@ -58,6 +58,8 @@ pub(crate) struct Keeper<C> {
     /// Who waits for what this process tells, as the first one of a container.
     manager: Option<UnixDatagram>,
     held: Held,
+    /// How many it can hold.
+    room: u64,
     back_off: BackOff,
     /// Whether any virtual machine has served.
     served: bool,
@@ -86,6 +88,7 @@ impl<C: Fn() -> Command> Keeper<C> {
             signals,
             manager: service::manager_of_container(),
             held,
+            room: capacity().saturating_sub(OWN_DESCRIPTORS),
             back_off: BackOff::default(),
             served: false,
             ending: false,
@@ -194,7 +197,7 @@ impl<C: Fn() -> Command> Keeper<C> {
             life.stopping = true;
             self.held.clear();
         }
-        if let Some(name) = message.remove {
+        for name in message.remove {
             self.held.remove(name);
         }
         if let Some(name) = message.store {
@@ -203,7 +206,7 @@ impl<C: Fn() -> Command> Keeper<C> {
             }
             for descriptor in descriptors {
                 let count = self.held.len();
-                if count as u64 >= capacity().saturating_sub(OWN_DESCRIPTORS) {
+                if count as u64 >= self.room {
                     return Err(BadMessage::NoRoom(count));
                 }
                 self.held.insert(name, descriptor);

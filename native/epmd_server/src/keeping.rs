@@ -49,9 +49,10 @@ impl Kept {
         self.journals.lock().sequence
     }
 
-    /// Names of what is in the store besides sockets.
+    /// Names of what is in the store besides sockets that are in use.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        self.journals.lock().in_store.iter().map(|(_, slot)| slots::name(*slot)).collect()
+        let records = self.journals.lock().in_store.as_ref().map(|(_, slot)| *slot);
+        self.store.emptied().into_iter().chain(records).map(slots::name).collect()
     }
 
     /// Has snapshots count more than the one with this number.
@@ -87,7 +88,8 @@ impl Shared {
             Owner::Vm => None,
         });
         let new = connections.filter(|&conn| store.slot(conn).is_none());
-        let new: Vec<_> = new.filter_map(|conn| Some((conn, store.assign(conn)?))).collect();
+        let new: Vec<_> =
+            new.filter_map(|conn| Some((conn, store.assign(manager, conn)?))).collect();
         // Before what they speak of: of a connection alone nothing would be known.
         self.keep_records(manager, &registry);
         for (conn, slot) in new {
@@ -96,15 +98,15 @@ impl Shared {
         // Nodes that have ended before the store was open.
         for conn in store.connections() {
             if !registry.is_registered(conn) {
-                store.drop_connection(manager, conn);
+                store.drop_connection(conn);
             }
         }
         drop(registry);
         self.keep_listeners();
         for (slot, name) in leftovers {
             match slot {
-                Some(slot) => store.drop_slot(manager, slot),
-                None => store.drop_name(manager, name),
+                Some(slot) => store.drop_slot(slot),
+                None => store.drop_name(name),
             }
         }
         let limit = file_limit();
@@ -115,7 +117,7 @@ impl Shared {
 
     fn keep_records(&self, manager: &ServiceManager, registry: &Registry) {
         let mut journals = self.kept.journals.lock();
-        let Some(slot) = self.kept.store.take_slot() else { return };
+        let Some(slot) = self.kept.store.take_slot(manager) else { return };
         match Journal::in_memory(&self.kept.snapshot(registry, &mut journals)) {
             Ok(journal) => {
                 self.kept.store.keep(manager, slot, journal.file().as_fd());
@@ -173,7 +175,7 @@ impl Shared {
 
     fn assign_slot(&self, owner: Owner) -> Option<u32> {
         let Owner::Connection(conn) = owner else { return None };
-        let slot = self.kept.store.assign(conn);
+        let slot = self.kept.store.assign(self.reports.manager()?, conn);
         if slot.is_none() && self.kept.store.is_open() {
             self.counters.not_kept.add_one();
         }
@@ -185,12 +187,12 @@ impl Shared {
     fn renew_in_store(&self, registry: &Registry, journals: &mut Journals) {
         let Kept { store, .. } = &self.kept;
         let Some(manager) = self.reports.manager() else { return };
-        let Some(slot) = store.take_slot() else { return };
+        let Some(slot) = store.take_slot(manager) else { return };
         let renewed = Journal::in_memory(&self.kept.snapshot(registry, journals));
         match renewed {
             Ok(journal) if store.keep_at_once(manager, slot, journal.file().as_fd()) => {
                 if let Some((_, old)) = journals.in_store.replace((journal, slot)) {
-                    store.drop_slot(manager, old);
+                    store.drop_slot(old);
                 }
             }
             _ => {
@@ -231,10 +233,8 @@ impl Shared {
 
     /// Has a connection kept no longer, if it is.
     pub(crate) fn keep_no_longer(&self, conn: ConnId) {
-        if self.kept.store.is_open()
-            && let Some(manager) = self.reports.manager()
-        {
-            self.kept.store.drop_connection(manager, conn);
+        if self.kept.store.is_open() {
+            self.kept.store.drop_connection(conn);
         }
     }
 
@@ -245,7 +245,7 @@ impl Shared {
         for listener in self.listeners.lock().iter() {
             let mut place = listener.place.lock();
             if *place == Place::Nowhere
-                && let Some(slot) = store.take_slot()
+                && let Some(slot) = store.take_slot(manager)
             {
                 store.keep(manager, slot, listener.socket.as_fd());
                 *place = Place::Slot(slot);
@@ -257,7 +257,9 @@ impl Shared {
     pub(crate) fn keep_listener_no_longer(&self, listener: &Listener) {
         let place = std::mem::replace(&mut *listener.place.lock(), Place::Nowhere);
         if let (Place::Slot(slot), Some(manager)) = (place, self.reports.manager()) {
-            self.kept.store.drop_slot(manager, slot);
+            self.kept.store.drop_slot(slot);
+            // Who connects meanwhile would wait for nothing.
+            self.kept.store.tell_of_emptied(manager);
         }
     }
 

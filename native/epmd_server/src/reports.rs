@@ -23,6 +23,10 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The same for descriptors to be kept: until it has them, nodes can be lost.
 const BUSY_RETRY: Duration = Duration::from_millis(5);
 
+/// How long ends of connections are left to come together, of which the manager is
+/// told.
+const GATHERING: Duration = Duration::from_millis(20);
+
 /// What the service manager is told. It outlives the server's thread, whose
 /// successor repeats nothing.
 #[derive(Debug, Default)]
@@ -173,6 +177,10 @@ async fn send_waiting(shared: &Shared, manager: &ServiceManager) {
             sleep(if is_busy { BUSY_RETRY } else { RETRY }).await;
         }
         store.waiting.notified().await;
+        if store.has_time() {
+            // More connections end meanwhile, and are told of at once.
+            sleep(GATHERING).await;
+        }
     }
 }
 

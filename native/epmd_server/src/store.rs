@@ -14,6 +14,9 @@ use crate::platform::Held;
 use crate::service_manager::ServiceManager;
 use crate::slots::{self, Slots};
 
+/// So many names fit in a message.
+const NAMES_AT_A_TIME: usize = 100;
+
 /// What this process has in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -31,6 +34,9 @@ struct Contents {
     connections: HashMap<ConnId, u32>,
     /// Messages that found the queue of the manager full, in their order.
     queue: VecDeque<Message>,
+    /// Slots that are taken until the manager has been told that they are not: soon,
+    /// of several at a time.
+    emptied: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -59,10 +65,8 @@ impl Store {
     }
 
     /// A slot for something new, unless all are taken.
-    pub(crate) fn take_slot(&self) -> Option<u32> {
-        let mut contents = self.contents.lock();
-        let limit = contents.limit;
-        contents.slots.take(limit)
+    pub(crate) fn take_slot(&self, manager: &ServiceManager) -> Option<u32> {
+        self.contents.lock().take_slot(manager)
     }
 
     /// Takes in that something is in this slot.
@@ -88,12 +92,13 @@ impl Store {
     }
 
     /// The slot for a new connection, if the store is open and has one.
-    pub(crate) fn assign(&self, conn: ConnId) -> Option<u32> {
+    pub(crate) fn assign(&self, manager: &ServiceManager, conn: ConnId) -> Option<u32> {
         if !self.is_open() {
             return None;
         }
-        let slot = self.take_slot()?;
-        self.contents.lock().connections.insert(conn, slot);
+        let mut contents = self.contents.lock();
+        let slot = contents.take_slot(manager)?;
+        contents.connections.insert(conn, slot);
         Some(slot)
     }
 
@@ -138,25 +143,43 @@ impl Store {
     }
 
     /// Empties the slot of a connection, if it has one.
-    pub(crate) fn drop_connection(&self, manager: &ServiceManager, conn: ConnId) {
+    pub(crate) fn drop_connection(&self, conn: ConnId) {
         let mut contents = self.contents.lock();
         if let Some(slot) = contents.connections.remove(&conn) {
-            self.drop_slot_of(&mut contents, manager, slot);
+            self.drop_slot_of(&mut contents, slot);
         }
     }
 
     /// Empties a slot.
-    pub(crate) fn drop_slot(&self, manager: &ServiceManager, slot: u32) {
-        self.drop_slot_of(&mut self.contents.lock(), manager, slot);
+    pub(crate) fn drop_slot(&self, slot: u32) {
+        self.drop_slot_of(&mut self.contents.lock(), slot);
     }
 
-    fn drop_slot_of(&self, contents: &mut Contents, manager: &ServiceManager, slot: u32) {
+    fn drop_slot_of(&self, contents: &mut Contents, slot: u32) {
         // What waits to be put there need not be.
         contents
             .queue
             .retain(|message| !matches!(message, Message::Keep(other, _) if *other == slot));
-        contents.slots.give_back(slot);
-        self.send_drop(contents, manager, slots::name(slot));
+        contents.emptied.push(slot);
+        if contents.emptied.len() == 1 {
+            self.waiting.notify_one();
+        }
+    }
+
+    /// The slots that the manager does not know to be empty.
+    pub(crate) fn emptied(&self) -> Vec<u32> {
+        self.contents.lock().emptied.clone()
+    }
+
+    /// Tells the manager of them, as far as it takes that.
+    pub(crate) fn tell_of_emptied(&self, manager: &ServiceManager) {
+        // What is left waits with the others.
+        let _ = self.contents.lock().tell_of_emptied(manager);
+    }
+
+    /// Whether what waits to be sent can wait for more.
+    pub(crate) fn has_time(&self) -> bool {
+        self.contents.lock().queue.is_empty()
     }
 
     /// Empties every slot, at the end.
@@ -167,7 +190,7 @@ impl Store {
         // A manager that does not take it has to find out that they are of no use.
         let _ = all
             .into_iter()
-            .try_for_each(|slot| manager.with_patience(|| remove(manager, &slots::name(slot))));
+            .try_for_each(|slot| manager.with_patience(|| remove(manager, &[slots::name(slot)])));
     }
 
     /// Takes in that the manager has dropped everything.
@@ -181,17 +204,9 @@ impl Store {
     }
 
     /// Empties whatever has this name.
-    pub(crate) fn drop_name(&self, manager: &ServiceManager, name: String) {
-        self.send_drop(&mut self.contents.lock(), manager, name);
-    }
-
-    fn send_drop(&self, contents: &mut Contents, manager: &ServiceManager, name: String) {
-        let at_once = contents.queue.is_empty() && remove(manager, &name).is_ok();
-        let waits = |message: &Message| matches!(message, Message::Drop(other) if *other == name);
-        if !at_once && !contents.queue.iter().any(waits) {
-            contents.queue.push_back(Message::Drop(name));
-            self.waiting.notify_one();
-        }
+    pub(crate) fn drop_name(&self, name: String) {
+        self.contents.lock().queue.push_back(Message::Drop(name));
+        self.waiting.notify_one();
     }
 
     /// Sends messages that wait, as far as they get.
@@ -208,9 +223,32 @@ impl Store {
                     // Not yet, or it would not be in the queue any more.
                     kept.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))?;
                 }
-                Message::Drop(name) => remove(manager, name)?,
+                Message::Drop(name) => remove(manager, std::slice::from_ref(name))?,
             }
             contents.queue.pop_front();
+        }
+        contents.tell_of_emptied(manager)
+    }
+}
+
+impl Contents {
+    fn take_slot(&mut self, manager: &ServiceManager) -> Option<u32> {
+        if let slot @ Some(_) = self.slots.take(self.limit) {
+            return slot;
+        }
+        // It is tried again in any case.
+        let _ = self.tell_of_emptied(manager);
+        self.slots.take(self.limit)
+    }
+
+    fn tell_of_emptied(&mut self, manager: &ServiceManager) -> io::Result<()> {
+        let at_a_time = if manager.is_keeper() { NAMES_AT_A_TIME } else { 1 };
+        while !self.emptied.is_empty() {
+            let rest = self.emptied.len().saturating_sub(at_a_time);
+            let slots = self.emptied.get(rest..).unwrap_or_default();
+            let names: Vec<_> = slots.iter().map(|&slot| slots::name(slot)).collect();
+            remove(manager, &names)?;
+            self.emptied.drain(rest..).for_each(|slot| self.slots.give_back(slot));
         }
         Ok(())
     }
@@ -221,6 +259,7 @@ fn keep(manager: &ServiceManager, slot: u32, descriptor: BorrowedFd<'_>) -> io::
     manager.send_with(&format!("FDSTORE=1\nFDNAME={name}"), descriptor)
 }
 
-fn remove(manager: &ServiceManager, name: &str) -> io::Result<()> {
-    manager.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"))
+fn remove(manager: &ServiceManager, names: &[String]) -> io::Result<()> {
+    let names: String = names.iter().flat_map(|name| ["\nFDNAME=", name]).collect();
+    manager.send(&format!("FDSTOREREMOVE=1{names}"))
 }

@@ -1,29 +1,34 @@
 //! What the keeper holds: descriptors by name.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::OwnedFd;
+
+use smol_str::SmolStr;
 
 use crate::handover::Named;
 
-/// Descriptors by name, of which several may have the same.
+/// Descriptors by name. (The names that the virtual machine gives are short, and
+/// need no memory of their own.)
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    by_name: BTreeMap<Box<str>, Vec<OwnedFd>>,
-    count: usize,
+    by_name: BTreeMap<SmolStr, OwnedFd>,
+    /// Those whose name another one has, too.
+    more: Vec<(SmolStr, OwnedFd)>,
 }
 
 impl Held {
     pub(crate) fn insert(&mut self, name: &str, descriptor: OwnedFd) {
-        self.count += 1;
-        match self.by_name.get_mut(name) {
-            Some(descriptors) => descriptors.push(descriptor),
-            None => drop(self.by_name.insert(name.into(), vec![descriptor])),
+        match self.by_name.entry(name.into()) {
+            Entry::Vacant(free) => drop(free.insert(descriptor)),
+            Entry::Occupied(taken) => self.more.push((taken.key().clone(), descriptor)),
         }
     }
 
     /// Closes those of a name.
     pub(crate) fn remove(&mut self, name: &str) {
-        self.count -= self.by_name.remove(name).map_or(0, |descriptors| descriptors.len());
+        self.by_name.remove(name);
+        self.more.retain(|(other, _)| other != name);
     }
 
     /// Closes all.
@@ -31,16 +36,15 @@ impl Held {
         *self = Self::default();
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.count
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len() + self.more.len()
     }
 
     /// Takes all out.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Named> + use<> {
-        std::mem::take(self).by_name.into_iter().flat_map(|(name, descriptors)| {
-            let named = move |descriptor| Named { name: name.clone(), descriptor };
-            descriptors.into_iter().map(named)
-        })
+        let Self { by_name, more } = std::mem::take(self);
+        let all = by_name.into_iter().chain(more);
+        all.map(|(name, descriptor)| Named { name: name.as_str().into(), descriptor })
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) struct Message<'t> {
     pub(crate) has_status: bool,
     /// The name under which to hold the descriptors that came along.
     pub(crate) store: Option<&'t str>,
-    /// The name whose descriptors to close.
-    pub(crate) remove: Option<&'t str>,
+    /// The names whose descriptors to close. (systemd takes one at a time.)
+    pub(crate) remove: Vec<&'t str>,
 }
 
 /// Why a message is ignored.
@@ -29,7 +29,7 @@ pub(crate) enum BadMessage {
     Stranger(i32),
     #[error("it is not a list of assignments")]
     NoAssignments,
-    #[error("it has no name for a descriptor, or a wrong one")]
+    #[error("it has no name for a descriptor, a wrong one, or too many")]
     BadName,
     #[error("it has no descriptor to store")]
     NoDescriptor,
@@ -42,7 +42,7 @@ impl<'t> Message<'t> {
     /// is closed when all before is done.
     pub(crate) fn read(text: &'t [u8]) -> Result<Self, BadMessage> {
         let text = std::str::from_utf8(text).map_err(|_| BadMessage::NoAssignments)?;
-        let (mut message, mut name) = (Self::default(), None);
+        let (mut message, mut names) = (Self::default(), Vec::new());
         let (mut store, mut remove) = (false, false);
         for line in text.lines() {
             match line.split_once('=').ok_or(BadMessage::NoAssignments)? {
@@ -51,14 +51,18 @@ impl<'t> Message<'t> {
                 ("STATUS", _) => message.has_status = true,
                 ("FDSTORE", "1") => store = true,
                 ("FDSTOREREMOVE", "1") => remove = true,
-                ("FDNAME", value) => name = Some(value),
+                ("FDNAME", name) if is_name(name) => names.push(name),
+                ("FDNAME", _) => return Err(BadMessage::BadName),
                 _ => {}
             }
         }
-        if store || remove {
-            let name = name.filter(|name| is_name(name)).ok_or(BadMessage::BadName)?;
-            message.store = store.then_some(name);
-            message.remove = remove.then_some(name);
+        if store {
+            let &[name] = names.as_slice() else { return Err(BadMessage::BadName) };
+            message.store = Some(name);
+        }
+        if remove {
+            let has_names = !names.is_empty();
+            message.remove = has_names.then_some(names).ok_or(BadMessage::BadName)?;
         }
         Ok(message)
     }
@@ -92,8 +96,8 @@ mod tests {
         assert_eq!(read("STOPPING=1\nSTATUS=Stopping"), Message { stopping: true, ..status });
         let store = Message { store: Some("1z"), ..Message::default() };
         assert_eq!(read("FDNAME=1z\nFDSTORE=1"), store);
-        let remove = Message { remove: Some("x"), ..Message::default() };
-        assert_eq!(read("FDSTOREREMOVE=1\nFDNAME=x"), remove);
+        let remove = Message { remove: vec!["x", "y"], ..Message::default() };
+        assert_eq!(read("FDSTOREREMOVE=1\nFDNAME=x\nFDNAME=y"), remove);
     }
 
     #[test]
@@ -103,7 +107,9 @@ mod tests {
         }
         assert_eq!(Message::read(b"STATUS=\xff"), Err(BadMessage::NoAssignments));
         let long = format!("FDSTORE=1\nFDNAME={}", "x".repeat(256));
-        for text in ["FDSTORE=1", "FDSTORE=1\nFDNAME=", "FDSTOREREMOVE=1\nFDNAME=a:b", &long] {
+        let several = "FDSTORE=1\nFDNAME=a\nFDNAME=b";
+        let remove = "FDSTOREREMOVE=1\nFDNAME=a:b";
+        for text in ["FDSTORE=1", "FDSTOREREMOVE=1", "FDSTORE=1\nFDNAME=", remove, several, &long] {
             assert_eq!(Message::read(text.as_bytes()), Err(BadMessage::BadName), "{text}");
         }
     }

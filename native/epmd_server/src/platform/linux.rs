@@ -366,10 +366,12 @@ impl Held {
         let epoll = watch(shared.held.epoll.try_clone()?)?;
         loop {
             let mut ready = epoll.readable().await?;
-            if end_connections(&shared)? == 0 {
+            if end_connections(&shared)? < BATCH {
+                // Those that end from now on make it ready anew.
                 ready.clear_ready();
+            } else {
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
     }
 }
