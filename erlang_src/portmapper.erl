@@ -114,67 +114,9 @@
 %% What else a registration says; by default that of an `erl' node: 77, 0, 6,
 %% 5, and no extra data (at most 1,020 bytes).
 
--type config() :: #{
-    port => inet:port_number(),
-    addresses => all | [inet:ip_address() | string() | binary()],
-    exposure => exposure(),
-    relaxed_command_check => boolean(),
-    evict_stale => boolean(),
-    packet_timeout => 1..86400,
-    delay_accept => 0..86400,
-    delay_write => 0..86400,
-    remembered_names => 0..16#ffffffff,
-    raise_file_limit => boolean(),
-    process_name => string() | binary(),
-    trim_memory => boolean(),
-    systemd => boolean(),
-    stored_descriptors => 0..16#ffffffff,
-    state_file => default | none | string() | binary(),
-    takeover_socket => default | none | string() | binary(),
-    takeover => boolean(),
-    log_level => default | logger:level() | all | none,
-    debug => byte()
-}.
-%% `port': 4369 by default; 0 lets the system choose. `addresses': `all' by
-%% default; loopback addresses are added to a list. `exposure': `all' by default;
-%% with `local', all addresses are the loopback ones, and whoever comes from
-%% another host to any other that is listened on is refused unanswered.
-%% `relaxed_command_check': allow STOP, and KILL while nodes are registered;
-%% `false' by default. `evict_stale': have a node make way for another one of its
-%% name when the socket that listened on its port as it registered listens no
-%% more, though its connection still stands (a child of it may have inherited
-%% that); `true' by default. A node stays that was not seen to listen, that named a
-%% protocol other than TCP, on whose port another socket listens (unless that
-%% is the port of the other node, too), or of which the system does not tell; and so
-%% do the names of this VM. `packet_timeout': seconds that a connection may be silent
-%% before its request is complete, or may leave its reply unread; 60 by default.
-%% `delay_accept', `delay_write': seconds that a connection waits before it is
-%% accepted, and a reply before it is sent, to have a test see a busy server; 0
-%% by default. `remembered_names': the number of names of gone nodes from which
-%% on a new name has the oldest forgotten; 1000 by default.
-%% `raise_file_limit': raise the soft limit of open files to the hard one;
-%% `false' by default, for a node that does nothing else. `process_name': what
-%% `ps' and others call the process, at most 15 bytes; by default, or if empty, what
-%% they call it anyway. `trim_memory': give memory that only the start needed back
-%% to the system; `false' by default. These too are for a node that does nothing else.
-%% `systemd': serve on the listening sockets that a service manager handed over to
-%% this VM, and tell it how the port mapper is (`READY', `STATUS', `STOPPING',
-%% `WATCHDOG'); `false' by default. `stored_descriptors': how many descriptors the
-%% service manager keeps for this VM (its `FileDescriptorStoreMax'), so that nodes
-%% stay registered when it is killed and started again; 0 by default: none.
-%% `state_file': a file to record what is registered in, so that a node that registers
-%% again after VM and service manager are gone gets the creation that it had: a path, or
-%% `default' (`nodes-PORT', where `takeover_socket' is by default), or `none', the default.
-%% `takeover_socket': the Unix socket at which a successor takes
-%% over, as {@link takeover/1} and `epmd -takeover' do, of the same user alone:
-%% `none', or a path of at most 90 bytes, or `default', which is `takeover-PORT' in
-%% `$RUNTIME_DIRECTORY', else for root in `/run/portmapper', else in
-%% `$XDG_RUNTIME_DIR/portmapper', else in `/tmp/portmapper-UID'. `takeover': take over
-%% from the port mapper on `port' instead of binding it; `false' by default, and again once
-%% that is done. `log_level': log from this level on, whatever
-%% logger's own level is; `default' by default.
-%% `debug': log at level `debug' what peers ask (1), also their connections (2),
-%% also the bytes of requests (3); 0 by default.
+-type config() :: portmapper_config:config().
+%% Every key of the configuration, its meaning and its default:
+%% {@link portmapper_config:config()}.
 
 -type config_error() ::
     {bad_config, #{key := term(), value := term(), expected := binary()}}.
@@ -213,25 +155,17 @@ lookup(Name) ->
 %% on a busy host: every descriptor of every process may have to be looked at.
 %% Without it, the look-up takes less than a microsecond.
 -spec lookup(name(), #{holder => boolean()}) ->
-    {ok, node_info()}
-    | {error,
-        not_found
-        | {bad_option, #{key := term(), value := term(), expected := binary()}}}.
-lookup(Name, Options) when map_size(Options) =:= 0 ->
-    lookup(Name);
-lookup(Name, #{holder := true} = Options) when map_size(Options) =:= 1 ->
-    lookup(Name);
-lookup(Name, #{holder := false} = Options) when map_size(Options) =:= 1 ->
-    Binary = to_binary(Name),
-    portmapper_server:call(fun(Server) -> portmapper_nif:lookup(Server, Binary) end);
-lookup(_Name, Options) ->
-    [Error | _] =
-        [Error || {Key, Value} <- maps:to_list(Options), Error <- bad_lookup(Key, Value)],
-    {error, {bad_option, Error}}.
-
-bad_lookup(holder, Value) when is_boolean(Value) -> [];
-bad_lookup(holder, Value) -> wrong(holder, Value, <<"true or false">>);
-bad_lookup(Key, Value) -> wrong(Key, Value, <<"holder">>).
+    {ok, node_info()} | {error, not_found | portmapper_options:bad_option()}.
+lookup(Name, Options) ->
+    case portmapper_options:lookup(Options) of
+        {ok, #{holder := true}} ->
+            lookup(Name);
+        {ok, #{holder := false}} ->
+            Binary = to_binary(Name),
+            portmapper_server:call(fun(Server) -> portmapper_nif:lookup(Server, Binary) end);
+        {error, _} = Error ->
+            Error
+    end.
 
 %% @doc How many nodes are registered.
 -spec count() -> non_neg_integer().
@@ -266,16 +200,10 @@ register(Name, Port) ->
         | invalid_name
         | name_too_long
         | extra_too_long
-        | {bad_option, #{key := term(), value := term(), expected := binary()}}}.
+        | portmapper_options:bad_option()}.
 register(Name, Port, Options) ->
-    Defaults = #{
-        type => 77, protocol => 0, highest_version => 6, lowest_version => 5, extra => <<>>
-    },
-    All = maps:merge(Defaults, Options),
-    Wrong = [Error || {Key, Value} <- maps:to_list(All), Error <- bad_option(Key, Value)],
-    case integer(port, Port, 65535) ++ Wrong of
-        [] ->
-            #{type := Type, protocol := Protocol, extra := Extra} = All,
+    case portmapper_options:registration(Port, Options) of
+        {ok, #{type := Type, protocol := Protocol, extra := Extra} = All} ->
             #{highest_version := Highest, lowest_version := Lowest} = All,
             Binary = to_binary(Name),
             portmapper_server:call(fun(Server) ->
@@ -283,24 +211,9 @@ register(Name, Port, Options) ->
                     Server, Binary, Port, Type, Protocol, Highest, Lowest, Extra
                 )
             end);
-        [Error | _] ->
-            {error, {bad_option, Error}}
+        {error, _} = Error ->
+            Error
     end.
-
-bad_option(extra, Value) when is_binary(Value) -> [];
-bad_option(extra, Value) -> wrong(extra, Value, <<"a binary">>);
-bad_option(Key, Value) when Key =:= type; Key =:= protocol -> integer(Key, Value, 255);
-bad_option(Key, Value) when Key =:= highest_version; Key =:= lowest_version ->
-    integer(Key, Value, 65535);
-bad_option(Key, Value) ->
-    wrong(Key, Value, <<"one of type, protocol, highest_version, lowest_version, extra">>).
-
-integer(_Key, Value, Max) when is_integer(Value), Value >= 0, Value =< Max -> [];
-integer(Key, Value, Max) ->
-    wrong(Key, Value, <<"an integer from 0 to ", (integer_to_binary(Max))/binary>>).
-
-wrong(Key, Value, Expected) ->
-    [#{key => Key, value => Value, expected => Expected}].
 
 %% @doc Takes back a name that {@link register/3} registered. Names of other
 %% nodes stay: see {@link drop/1}.

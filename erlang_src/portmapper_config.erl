@@ -3,6 +3,69 @@
 -module(portmapper_config).
 
 -export([with_checked/1, change/2, current/1]).
+-export_type([config/0]).
+
+-type config() :: #{
+    port => inet:port_number(),
+    addresses => all | [inet:ip_address() | string() | binary()],
+    exposure => portmapper:exposure(),
+    relaxed_command_check => boolean(),
+    evict_stale => boolean(),
+    packet_timeout => 1..86400,
+    delay_accept => 0..86400,
+    delay_write => 0..86400,
+    remembered_names => 0..16#ffffffff,
+    raise_file_limit => boolean(),
+    process_name => string() | binary(),
+    trim_memory => boolean(),
+    systemd => boolean(),
+    stored_descriptors => 0..16#ffffffff,
+    state_file => default | none | string() | binary(),
+    takeover_socket => default | none | string() | binary(),
+    takeover => boolean(),
+    log_level => default | logger:level() | all | none,
+    debug => byte()
+}.
+%% `port': 4369 by default; 0 lets the system choose. `addresses': `all' by
+%% default; loopback addresses are added to a list. `exposure': `all' by default;
+%% with `local', all addresses are the loopback ones, and whoever comes from
+%% another host to any other that is listened on is refused unanswered.
+%% `relaxed_command_check': allow STOP, and KILL while nodes are registered;
+%% `false' by default. `evict_stale': have a node make way for another one of its
+%% name when the socket that listened on its port as it registered listens no
+%% more, though its connection still stands (a child of it may have inherited
+%% that); `true' by default. A node stays that was not seen to listen, that named a
+%% protocol other than TCP, on whose port another socket listens (unless that
+%% is the port of the other node, too), or of which the system does not tell; and so
+%% do the names of this VM. `packet_timeout': seconds that a connection may be silent
+%% before its request is complete, or may leave its reply unread; 60 by default.
+%% `delay_accept', `delay_write': seconds that a connection waits before it is
+%% accepted, and a reply before it is sent, to have a test see a busy server; 0
+%% by default. `remembered_names': the number of names of gone nodes from which
+%% on a new name has the oldest forgotten; 1000 by default.
+%% `raise_file_limit': raise the soft limit of open files to the hard one;
+%% `false' by default, for a node that does nothing else. `process_name': what
+%% `ps' and others call the process, at most 15 bytes; by default, or if empty, what
+%% they call it anyway. `trim_memory': give memory that only the start needed back
+%% to the system; `false' by default. These too are for a node that does nothing else.
+%% `systemd': serve on the listening sockets that a service manager handed over to
+%% this VM, and tell it how the port mapper is (`READY', `STATUS', `STOPPING',
+%% `WATCHDOG'); `false' by default. `stored_descriptors': how many descriptors the
+%% service manager keeps for this VM (its `FileDescriptorStoreMax'), so that nodes
+%% stay registered when it is killed and started again; 0 by default: none.
+%% `state_file': a file to record what is registered in, so that a node that registers
+%% again after VM and service manager are gone gets the creation that it had: a path, or
+%% `default' (`nodes-PORT', where `takeover_socket' is by default), or `none', the default.
+%% `takeover_socket': the Unix socket at which a successor takes
+%% over, as {@link portmapper:takeover/1} and `epmd -takeover' do, of the same user alone:
+%% `none', or a path of at most 90 bytes, or `default', which is `takeover-PORT' in
+%% `$RUNTIME_DIRECTORY', else for root in `/run/portmapper', else in
+%% `$XDG_RUNTIME_DIR/portmapper', else in `/tmp/portmapper-UID'. `takeover': take over
+%% from the port mapper on `port' instead of binding it; `false' by default, and again once
+%% that is done. `log_level': log from this level on, whatever
+%% logger's own level is; `default' by default.
+%% `debug': log at level `debug' what peers ask (1), also their connections (2),
+%% also the bytes of requests (3); 0 by default.
 
 %% @doc Reads the configuration and passes it on to be checked and used, with
 %% the descriptors of listening sockets that were handed over to this VM, and
@@ -77,7 +140,7 @@ change(Server, Changes) ->
     end.
 
 %% @doc The configuration in force.
--spec current(portmapper_nif:server()) -> portmapper:config().
+-spec current(portmapper_nif:server()) -> config().
 current(Server) ->
     maps:map(fun from_native/2, portmapper_nif:config(Server)).
 
