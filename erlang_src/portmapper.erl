@@ -134,7 +134,9 @@ names() ->
     names(<<"*">>).
 
 %% @doc The same of those that match a pattern: `*' stands for any characters
-%% or none, `?' for one.
+%% or none, `?' for one, `[a-z]' for one of these, and `[!a-z]' for any other one. A
+%% set may have several ranges and single characters, and `]' if that comes first.
+%% Anything else stands for itself, as does a `[' that nothing closes.
 %%
 %% ```
 %% portmapper:names("web*").

@@ -210,8 +210,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         Interactive,
         &["-match"],
         Some("Glob"),
-        "As -names, of the names that match: * stands for any characters, ? for one. Exit \
-         status 1 if none does.",
+        "As -names, of the names that match: * stands for any characters, ? for one, [a-z] for \
+         one of these and [!a-z] for any other. Exit status 1 if none does.",
     ),
     flag(
         Kind::Info,

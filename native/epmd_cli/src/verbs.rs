@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::Verb;
-use crate::client::{ask, connect};
+use crate::client::{ask, connect, names};
 use crate::output::{Status, print, print_json, say};
 
 /// The longest name that C `epmd` takes for STOP, in bytes.
@@ -36,10 +36,7 @@ pub(crate) fn run(verb: &Verb, port: u16, json: bool) -> Status {
         Verb::Kill => kill(stream),
         Verb::Stop(name) => stop(stream, name),
         Verb::Lookup(name) => lookup(stream, port, name, json),
-        Verb::Match(glob) => {
-            let matching = |listing| matching(listing, glob, json);
-            with_reply(stream, &Request::Names, Listing::decode, matching)
-        }
+        Verb::Match(glob) => matching(stream, port, glob, json),
         Verb::Info => info(stream, port, json),
     }
 }
@@ -111,9 +108,17 @@ fn dump_as_json(dump: Dump) -> Status {
     print_json(&json!({ "port": dump.epmd_port, "active": active, "old": old }), Status::Success)
 }
 
-fn matching(mut listing: Listing, pattern: &str, json: bool) -> Status {
-    let glob = Glob::new(pattern);
-    listing.nodes.retain(|(name, _)| glob.matches(name));
+/// An EPMD of another kind closes MATCH unanswered; what it lists is filtered here
+/// then, as is what is no request: a pattern that no name can fit.
+fn matching(stream: TcpStream, port: u16, pattern: &str, json: bool) -> Status {
+    let reply = ask(stream, &Request::Match(pattern)).unwrap_or_default();
+    let listing = Listing::decode(&reply).or_else(|| {
+        let mut listing = names(connect(port).ok()?).ok()?;
+        let glob = Glob::new(pattern);
+        listing.nodes.retain(|(name, _)| glob.matches(name));
+        Some(listing)
+    });
+    let Some(listing) = listing else { return no_response() };
     let status = if listing.nodes.is_empty() { Status::Failure } else { Status::Success };
     if json {
         return print_json(&node_lines(&listing), status);

@@ -31,6 +31,7 @@
 mod client;
 mod event;
 mod frame;
+mod glob;
 pub mod limits;
 mod name;
 mod node;
@@ -44,7 +45,8 @@ mod request;
 pub use client::{Dump, DumpedName, Facts, Listing, Response};
 pub use event::{DownReason, Event};
 pub use frame::Framer;
-pub use name::{Glob, Name};
+pub use glob::Glob;
+pub use name::Name;
 pub use node::{ConnId, Creation, Node, Owner, Registration, UnixMillis};
 pub use policy::{Exposure, Policy, is_local};
 pub use refusal::Refusal;

@@ -74,6 +74,8 @@ pub mod tag {
     pub const DUMP: u8 = b'd';
     /// Ours alone, as the first letter of [`INFO`](super::INFO).
     pub const INFO: u8 = b'i';
+    /// Ours alone: NAMES with a pattern.
+    pub const MATCH: u8 = b'M';
     /// `EPMD_KILL_REQ`
     pub const KILL: u8 = b'k';
     /// `EPMD_STOP_REQ`

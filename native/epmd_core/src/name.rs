@@ -1,10 +1,8 @@
-//! Node names and patterns over them. The one place that decodes UTF-8.
+//! Node names. The one place that decodes UTF-8.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-
-use wildmatch::WildMatch;
 
 use crate::Refusal;
 use crate::limits::{MAX_NAME_BYTES, MAX_NAME_CHARS};
@@ -66,24 +64,6 @@ impl fmt::Debug for Name {
     }
 }
 
-/// A pattern over names: `*` stands for any characters or none, `?` for one.
-#[derive(Debug, Clone)]
-pub struct Glob(WildMatch);
-
-impl Glob {
-    /// Takes any text as a pattern; one without `*` and `?` matches itself alone.
-    #[must_use]
-    pub fn new(pattern: &str) -> Self {
-        Self(WildMatch::new(pattern))
-    }
-
-    /// Whether the whole name fits the pattern.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        self.0.matches(name)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,17 +94,5 @@ mod tests {
         for bytes in bad {
             assert_eq!(Name::check(bytes), Err(Refusal::InvalidName), "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn a_glob_matches_whole_names() {
-        let matches = |pattern, name| Glob::new(pattern).matches(name);
-        assert!(matches("web*", "web"));
-        assert!(matches("web*", "web12"));
-        assert!(!matches("web*", "aweb"));
-        assert!(matches("*@?", "n@1"));
-        assert!(matches("n?", "né"));
-        assert!(!matches("n", "n1"));
-        assert!(matches("*", "anything"));
     }
 }

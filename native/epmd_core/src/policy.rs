@@ -59,7 +59,7 @@ impl Policy {
             | Request::Kill
             | Request::Stop(_) => true,
             Request::PortPlease2(_) => !self.serves_remote_peers(),
-            Request::Names => !matches!(self.exposure, Exposure::All),
+            Request::Names | Request::Match(_) => !matches!(self.exposure, Exposure::All),
         }
     }
 
@@ -122,6 +122,7 @@ mod tests {
         let requests = [
             Request::PortPlease2("n"),
             Request::Names,
+            Request::Match("n*"),
             Request::Dump,
             Request::Info,
             Request::NodeInfo("n"),
@@ -137,7 +138,7 @@ mod tests {
                 extra: b"",
             }),
         ];
-        for (exposure, allowed) in [(Exposure::All, 2), (Exposure::Lookup, 1), (Exposure::Local, 0)]
+        for (exposure, allowed) in [(Exposure::All, 3), (Exposure::Lookup, 1), (Exposure::Local, 0)]
         {
             let policy = Policy { relaxed: true, exposure };
             assert_eq!(policy.serves_remote_peers(), allowed > 0);

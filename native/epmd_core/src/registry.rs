@@ -8,8 +8,8 @@ use hashlink::LinkedHashMap;
 use crate::limits::{MAX_EXTRA_BYTES, MAX_REMEMBERED};
 use crate::nodes::Nodes;
 use crate::{
-    Alive2, ConnId, Creation, DownReason, Event, Name, Node, Owner, Refusal, Registration, Reply,
-    Request, UnixMillis,
+    Alive2, ConnId, Creation, DownReason, Event, Glob, Name, Node, Owner, Refusal, Registration,
+    Reply, Request, UnixMillis,
 };
 
 /// What is kept of a node that is gone, so that its name's next life gets the
@@ -176,7 +176,11 @@ impl Registry {
                 let found = self.nodes.get(name);
                 Some(Reply::PortPlease2(found.map(|(name, node)| (name.as_str(), node))))
             }
-            Request::Names => Some(Reply::Names { epmd_port, registry: self }),
+            Request::Names => Some(Reply::Names { epmd_port, registry: self, glob: None }),
+            Request::Match(glob) => {
+                let glob = Some(Glob::new(glob));
+                Some(Reply::Names { epmd_port, registry: self, glob })
+            }
             Request::Dump => Some(Reply::Dump { epmd_port, registry: self }),
             Request::Info => Some(Reply::Info { epmd_port, registry: self }),
             Request::NodeInfo(name) => Some(Reply::NodeInfo { epmd_port, node: self.lookup(name) }),
@@ -200,6 +204,7 @@ impl Registry {
             Request::Stop(name) => self.apply_stop(name),
             Request::PortPlease2(_)
             | Request::Names
+            | Request::Match(_)
             | Request::Dump
             | Request::Info
             | Request::NodeInfo(_) => {

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use crate::limits::{REFUSED_CREATION, VERSION_WITH_WIDE_CREATION, tag};
-use crate::{Creation, Node, Registry};
+use crate::{Creation, Glob, Node, Registry};
 
 /// What goes back to the peer.
 #[derive(Debug)]
@@ -20,12 +20,14 @@ pub enum Reply<'r> {
     },
     /// To PORT_PLEASE2: the node with its name, or that there is none.
     PortPlease2(Option<(&'r str, &'r Node)>),
-    /// To NAMES.
+    /// To NAMES, and to MATCH.
     Names {
         /// The port that the port mapper itself listens on.
         epmd_port: u16,
         /// What to list.
         registry: &'r Registry,
+        /// Of that, the names that fit this pattern; all without one.
+        glob: Option<Glob>,
     },
     /// To DUMP.
     Dump {
@@ -86,9 +88,12 @@ impl Reply<'_> {
                     out.extend(part);
                 }
             }
-            Self::Names { epmd_port, registry } => {
+            Self::Names { epmd_port, registry, ref glob } => {
                 out.extend(u32::from(epmd_port).to_be_bytes());
                 for (name, node) in registry.nodes() {
+                    if glob.as_ref().is_some_and(|glob| !glob.matches(name.as_str())) {
+                        continue;
+                    }
                     out.extend(b"name ");
                     out.extend(name.as_str().as_bytes());
                     out.extend(b" at port ");

@@ -1,8 +1,8 @@
-//! The requests, from bytes and to bytes: OTP's six, and INFO of our own
-//! (`docs/protocol.md`).
+//! The requests, from bytes and to bytes: OTP's six, and those of our own, INFO
+//! and MATCH (`docs/protocol.md`).
 
 use crate::limits::{INFO, INFO_OF, LENGTH_BYTES, tag};
-use crate::{Name, Refusal, Registration};
+use crate::{Glob, Name, Refusal, Registration};
 
 /// A request as it stands in its body, borrowed from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Request<'a> {
     PortPlease2(&'a str),
     /// List names and ports.
     Names,
+    /// List names and ports of those that match a pattern.
+    Match(&'a str),
     /// List registered and remembered names with descriptors.
     Dump,
     /// Tell about the port mapper itself.
@@ -80,8 +82,8 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// Any of these closes the connection unanswered:
-    /// [`Refusal::UnknownRequest`], [`Refusal::Malformed`], and for a name that
-    /// is asked for the errors of [`Name::check`].
+    /// [`Refusal::UnknownRequest`], [`Refusal::Malformed`], and for a name or a
+    /// pattern that is asked for the errors of [`Name::check`].
     pub fn decode(body: &'a [u8]) -> Result<Self, Refusal> {
         let (&tag, rest) = body.split_first().ok_or(Refusal::InvalidLength)?;
         match tag {
@@ -90,6 +92,7 @@ impl<'a> Request<'a> {
                 Name::check(rest.strip_suffix(b"\0").unwrap_or(rest)).map(Self::PortPlease2)
             }
             tag::NAMES => Ok(Self::Names),
+            tag::MATCH => Glob::check(rest).map(Self::Match),
             tag::DUMP => Ok(Self::Dump),
             tag::INFO if body == INFO => Ok(Self::Info),
             tag::INFO => match body.strip_prefix(INFO_OF) {
@@ -110,6 +113,7 @@ impl<'a> Request<'a> {
             Self::Alive2(_) => "ALIVE2",
             Self::PortPlease2(_) => "PORT_PLEASE2",
             Self::Names => "NAMES",
+            Self::Match(_) => "MATCH",
             Self::Dump => "DUMP",
             Self::Info | Self::NodeInfo(_) => "INFO",
             Self::Kill => "KILL",
@@ -123,7 +127,7 @@ impl<'a> Request<'a> {
         match *self {
             Self::Alive2(Alive2 { name, .. }) | Self::Stop(name) => Some(name),
             Self::PortPlease2(name) | Self::NodeInfo(name) => Some(name.as_bytes()),
-            Self::Names | Self::Dump | Self::Info | Self::Kill => None,
+            Self::Names | Self::Match(_) | Self::Dump | Self::Info | Self::Kill => None,
         }
     }
 
@@ -150,6 +154,10 @@ impl<'a> Request<'a> {
                 out.extend(name.as_bytes());
             }
             Self::Names => out.push(tag::NAMES),
+            Self::Match(glob) => {
+                out.push(tag::MATCH);
+                out.extend(glob.as_bytes());
+            }
             Self::Dump => out.push(tag::DUMP),
             Self::Info => out.extend(INFO),
             Self::NodeInfo(name) => {

@@ -7,7 +7,7 @@ use epmd_core::{
     Registration, Reply, Request, Response, UnixMillis,
 };
 
-const REQUESTS: [(&[u8], Request<'_>); 9] = [
+const REQUESTS: [(&[u8], Request<'_>); 10] = [
     (
         b"\0\x0fx\x12\x34M\0\0\x06\0\x05\0\x02n1\0\0",
         Request::Alive2(Alive2 {
@@ -34,6 +34,7 @@ const REQUESTS: [(&[u8], Request<'_>); 9] = [
     ),
     (b"\0\x03zn1", Request::PortPlease2("n1")),
     (b"\0\x01n", Request::Names),
+    (b"\0\x05Mweb*", Request::Match("web*")),
     (b"\0\x01d", Request::Dump),
     (b"\0\x04info", Request::Info),
     (b"\0\x07info n1", Request::NodeInfo("n1")),
@@ -69,7 +70,7 @@ fn bytes_behind_a_request_that_say_nothing_are_ignored() {
 
 #[test]
 fn bodies_that_make_no_request_are_closed_unanswered() {
-    let table: [(&[u8], Refusal); 26] = [
+    let table: [(&[u8], Refusal); 29] = [
         (b"", Refusal::InvalidLength),
         (b"\0", Refusal::UnknownRequest),
         (b"a", Refusal::UnknownRequest), // ALIVE, before ALIVE2
@@ -95,6 +96,9 @@ fn bodies_that_make_no_request_are_closed_unanswered() {
         (b"info ", Refusal::InvalidName),
         (b"info n1\0", Refusal::InvalidName),
         (b"info \xff", Refusal::InvalidName),
+        (b"M", Refusal::InvalidName),
+        (b"Mn*\0", Refusal::InvalidName),
+        (b"M\xff", Refusal::InvalidName),
         (b"s", Refusal::Malformed),
     ];
     for (body, refusal) in table {
@@ -102,7 +106,10 @@ fn bodies_that_make_no_request_are_closed_unanswered() {
     }
     let (last, beyond) = ("n".repeat(255), "é".repeat(256));
     assert_eq!(Request::decode(format!("z{last}").as_bytes()), Ok(Request::PortPlease2(&last)));
-    assert_eq!(Request::decode(format!("z{beyond}").as_bytes()), Err(Refusal::NameTooLong));
+    for tag in ["z", "info ", "M"] {
+        let body = format!("{tag}{beyond}");
+        assert_eq!(Request::decode(body.as_bytes()), Err(Refusal::NameTooLong), "{tag}");
+    }
 }
 
 #[test]

@@ -227,7 +227,28 @@ fn remote_peers_may_look_up_and_list_only() {
         assert_eq!(server.last, (Next::Close, Some(Refusal::NotLocal)));
     }
     assert_eq!(server.ask(b"\0\x01n"), b"\0\0\x11\x11name n at port 4660\n");
+    assert_eq!(server.ask(b"\0\x02M?"), b"\0\0\x11\x11name n at port 4660\n");
     assert_eq!(server.ask(b"\0\x02zm"), b"w\x01");
+}
+
+#[test]
+fn a_pattern_lists_the_names_that_fit_it_newest_first() {
+    let mut server = Server::default();
+    for name in ["web1", "db", "web2", "wöb3"] {
+        server.ask(&alive2(6, name.as_bytes(), b""));
+    }
+    for (glob, names) in [
+        ("web*", &["web2", "web1"][..]),
+        ("w?b?", &["wöb3", "web2", "web1"]),
+        ("*[!0-9]", &["db"]),
+        ("db", &["db"]),
+        ("web", &[]),
+        ("*", &["wöb3", "web2", "db", "web1"]),
+    ] {
+        let lines: String = names.iter().map(|name| format!("name {name} at port 4660\n")).collect();
+        let expected = [b"\0\0\x11\x11", lines.as_bytes()].concat();
+        assert_eq!(server.ask(&framed(&[b"M", glob.as_bytes()].concat())), expected, "{glob}");
+    }
 }
 
 #[test]

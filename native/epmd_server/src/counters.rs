@@ -80,7 +80,7 @@ counters! {
     lookups_hit,
     /// Look-ups of any other name, over the network.
     lookups_missed,
-    /// Listings: NAMES and DUMP.
+    /// Listings: NAMES, MATCH and DUMP.
     listings,
     /// Connections that were closed without a byte.
     silent,

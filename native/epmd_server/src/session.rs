@@ -123,7 +123,7 @@ pub(crate) fn admit(
 /// Answers a request that changes nothing, while others read too.
 fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Answer> {
     let port = match request {
-        Request::Names | Request::Dump => {
+        Request::Names | Request::Match(_) | Request::Dump => {
             shared.counters.listings.add_one();
             shared.port()
         }

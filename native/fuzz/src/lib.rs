@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use epmd_core::{
-    Alive2, Caller, ConnId, Creation, DownReason, Event, Framer, Listing, Name, Next, Owner,
+    Alive2, Caller, ConnId, Creation, DownReason, Event, Framer, Glob, Listing, Name, Next, Owner,
     Refusal, Registrant, Registration, Registry, Reply, Request, Response, UnixMillis,
 };
 
@@ -45,7 +45,7 @@ pub fn sequences(data: &[u8]) {
         let next = match op {
             b'x' => world.ask(&alive2(6, &[operand]), false),
             b'y' => world.ask(&alive2(5, &[operand]), false),
-            b'z' | b'n' | b'd' | b'k' | b's' => world.receive(&[op, operand], false),
+            b'z' | b'n' | b'M' | b'd' | b'k' | b's' => world.receive(&[op, operand], false),
             b'K' => world.receive(b"k", true),
             // A body of any bytes, as many as the operand says.
             b'w' => {
@@ -205,8 +205,14 @@ impl World {
                 });
                 assert_eq!(Response::decode(reply), Some(Response::PortPlease2(found)));
             }
-            Request::Names if !self.up.keys().any(|name| name.as_str().contains('\n')) => {
-                let nodes = self.registry.nodes();
+            Request::Names | Request::Match(_)
+                if !self.up.keys().any(|name| name.as_str().contains('\n')) =>
+            {
+                let glob = match request {
+                    Request::Match(glob) => Glob::new(glob),
+                    _ => Glob::new("*"),
+                };
+                let nodes = self.registry.nodes().filter(|(name, _)| glob.matches(name.as_str()));
                 let nodes = nodes.map(|(name, n)| (name.to_string(), n.registration.port));
                 let listing = Listing { epmd_port: 4369, nodes: nodes.collect() };
                 assert_eq!(Listing::decode(reply), Some(listing));

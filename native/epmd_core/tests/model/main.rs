@@ -62,6 +62,7 @@ impl Pair {
             Op::PortPlease2(name) => {
                 self.ask(&Request::PortPlease2(str::from_utf8(name).unwrap()), false)
             }
+            Op::Match(glob) => self.ask(&Request::Match(glob), false),
             Op::Names => self.ask(&Request::Names, false),
             Op::Info => self.ask(&Request::Info, false),
             Op::NodeInfo(name) => {

@@ -2,7 +2,7 @@
 //! the clock.
 
 use epmd_core::{
-    Alive2, Caller, ConnId, Creation, DownReason, Event, Name, Next, Node, Owner, Refusal,
+    Alive2, Caller, ConnId, Creation, DownReason, Event, Glob, Name, Next, Node, Owner, Refusal,
     Registrant, Registration, Remembered, Request, UnixMillis,
 };
 
@@ -31,8 +31,12 @@ impl Model {
                     None => close(b"w\x01"),
                 }
             }
-            Request::Names => {
-                for (name, node) in &self.reg {
+            Request::Names | Request::Match(_) => {
+                let glob = match request {
+                    Request::Match(glob) => Glob::new(glob),
+                    _ => Glob::new("*"),
+                };
+                for (name, node) in self.reg.iter().filter(|(name, _)| glob.matches(name.as_str())) {
                     listing.extend(
                         format!("name {name} at port {}\n", node.registration.port).bytes(),
                     );
