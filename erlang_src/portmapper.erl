@@ -95,7 +95,8 @@
 %% `answered' and `unanswered' requests, `registered' and `unregistered' nodes,
 %% of those the `evicted' ones (see `evict_stale' in {@link config()}), those `not_kept' (the
 %% service manager had no room for another descriptor),
-%% `lookups_hit', `lookups_missed', `listings', `refused' by reason, connections
+%% `lookups_hit', `lookups_missed', `listings', `watches' (requests to be told what
+%% happens), `refused' by reason, connections
 %% that were `silent' (closed without a byte), `timed_out', `unread' (the reply
 %% was) or `panicked' (by a defect), and how often it was `out_of_descriptors'.
 

@@ -9,6 +9,8 @@
     port => inet:port_number(),
     addresses => all | [inet:ip_address() | string() | binary()],
     exposure => portmapper:exposure(),
+    watch_remote => boolean(),
+    max_watchers => 0..16#ffffffff,
     relaxed_command_check => boolean(),
     evict_stale => boolean(),
     packet_timeout => 1..86400,
@@ -30,6 +32,9 @@
 %% default; loopback addresses are added to a list. `exposure': `all' by default;
 %% with `local', all addresses are the loopback ones, and whoever comes from
 %% another host to any other that is listened on is refused unanswered.
+%% `watch_remote': let peers on other hosts that may list names (`exposure' is `all')
+%% also watch them come and go; `false' by default. `max_watchers': how many connections
+%% may watch at a time, beyond which they are refused unanswered; 100 by default.
 %% `relaxed_command_check': allow STOP, and KILL while nodes are registered;
 %% `false' by default. `evict_stale': have a node make way for another one of its
 %% name when the socket that listened on its port as it registered listens no

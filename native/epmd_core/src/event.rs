@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{Creation, Name};
+use crate::{Creation, Name, Node};
 
 /// A change of the registry. Every node that goes up goes down once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Event {
         name: Name,
         /// The port it listens on.
         port: u16,
+        /// As in its registration.
+        node_type: u8,
         /// Tells this life of the name from others.
         creation: Creation,
         /// Where its connection comes from; none for the VM's own names.
@@ -27,6 +29,28 @@ pub enum Event {
         /// Why.
         reason: DownReason,
     },
+}
+
+impl Event {
+    /// That this node has registered.
+    #[must_use]
+    pub fn up(name: &Name, node: &Node) -> Self {
+        Self::Up {
+            name: name.clone(),
+            port: node.registration.port,
+            node_type: node.registration.node_type,
+            creation: node.creation,
+            peer: node.peer,
+        }
+    }
+
+    /// Whose event it is.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        match self {
+            Self::Up { name, .. } | Self::Down { name, .. } => name,
+        }
+    }
 }
 
 /// Why a node is registered no more.
@@ -49,6 +73,28 @@ pub enum DownReason {
 }
 
 impl DownReason {
+    /// Every reason, each at the place of its number.
+    const ALL: [Self; 6] = [
+        Self::Closed,
+        Self::SurplusData,
+        Self::Stopped,
+        Self::Dropped,
+        Self::Unregistered,
+        Self::Evicted,
+    ];
+
+    /// The number that WATCH has for it.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The reason with this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
     /// The reason as one lower-case word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

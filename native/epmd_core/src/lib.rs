@@ -41,6 +41,7 @@ mod refusal;
 mod registry;
 mod reply;
 mod request;
+mod watch;
 
 pub use client::{Dump, DumpedName, Facts, Listing, Response};
 pub use event::{DownReason, Event};
@@ -53,3 +54,4 @@ pub use refusal::Refusal;
 pub use registry::{Caller, Next, Outcome, Registrant, Registry, Remembered};
 pub use reply::{Reply, push_fact};
 pub use request::{Alive2, Request};
+pub use watch::{Present, Told};

@@ -76,6 +76,8 @@ pub mod tag {
     pub const INFO: u8 = b'i';
     /// Ours alone: NAMES with a pattern.
     pub const MATCH: u8 = b'M';
+    /// Ours alone: what happens to names that match a pattern.
+    pub const WATCH: u8 = b'W';
     /// `EPMD_KILL_REQ`
     pub const KILL: u8 = b'k';
     /// `EPMD_STOP_REQ`

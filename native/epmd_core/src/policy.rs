@@ -12,6 +12,9 @@ pub struct Policy {
     pub relaxed: bool,
     /// What remote peers may ask for (`exposure`).
     pub exposure: Exposure,
+    /// Whether remote peers that may list names may watch them, too
+    /// (`watch_remote`).
+    pub watch_remote: bool,
 }
 
 /// What a peer on another host may ask for. Whoever is local may ask for
@@ -60,6 +63,7 @@ impl Policy {
             | Request::Stop(_) => true,
             Request::PortPlease2(_) => !self.serves_remote_peers(),
             Request::Names | Request::Match(_) => !matches!(self.exposure, Exposure::All),
+            Request::Watch(_) => !(self.watch_remote && matches!(self.exposure, Exposure::All)),
         }
     }
 
@@ -123,6 +127,7 @@ mod tests {
             Request::PortPlease2("n"),
             Request::Names,
             Request::Match("n*"),
+            Request::Watch("n*"),
             Request::Dump,
             Request::Info,
             Request::NodeInfo("n"),
@@ -140,7 +145,7 @@ mod tests {
         ];
         for (exposure, allowed) in [(Exposure::All, 3), (Exposure::Lookup, 1), (Exposure::Local, 0)]
         {
-            let policy = Policy { relaxed: true, exposure };
+            let policy = Policy { relaxed: true, exposure, ..Policy::default() };
             assert_eq!(policy.serves_remote_peers(), allowed > 0);
             for (index, request) in requests.iter().enumerate() {
                 assert_eq!(policy.permit(request, true), Ok(()), "{exposure:?} {request:?}");
@@ -148,6 +153,18 @@ mod tests {
                 assert_eq!(policy.permit(request, false), of_remote, "{exposure:?} {request:?}");
                 // Who may ask from anywhere need not be known.
                 assert_eq!(policy.needs_local_peer(request), of_remote.is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn remote_peers_may_watch_what_they_may_list_where_that_is_wanted() {
+        for exposure in [Exposure::All, Exposure::Lookup, Exposure::Local] {
+            for watch_remote in [false, true] {
+                let policy = Policy { watch_remote, exposure, ..Policy::default() };
+                let may = watch_remote && exposure == Exposure::All;
+                assert_eq!(policy.permit(&Request::Watch("n*"), false).is_ok(), may);
+                assert_eq!(policy.permit(&Request::Watch("n*"), true), Ok(()));
             }
         }
     }

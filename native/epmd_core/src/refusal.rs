@@ -43,6 +43,9 @@ pub enum Refusal {
     /// Allowed only with relaxed command checking.
     #[error("not permitted")]
     NotPermitted,
+    /// WATCH while there are as many watchers as there may be.
+    #[error("too many watchers")]
+    TooManyWatchers,
     /// KILL while nodes are registered, without relaxed command checking.
     #[error("nodes are registered")]
     NodesRegistered,
@@ -50,7 +53,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order in which they are reported.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidLength,
         Self::SurplusData,
         Self::Incomplete,
@@ -62,6 +65,7 @@ impl Refusal {
         Self::NameInUse,
         Self::NotLocal,
         Self::NotPermitted,
+        Self::TooManyWatchers,
         Self::NodesRegistered,
     ];
 
@@ -80,6 +84,7 @@ impl Refusal {
             Self::NameInUse => "name_in_use",
             Self::NotLocal => "not_local",
             Self::NotPermitted => "not_permitted",
+            Self::TooManyWatchers => "too_many_watchers",
             Self::NodesRegistered => "nodes_registered",
         }
     }

@@ -168,7 +168,8 @@ impl Registry {
         self.nodes.has_connection(conn)
     }
 
-    /// Answers a request that changes nothing; `None` for one that might.
+    /// Answers a request that changes nothing; `None` for one that might. What WATCH
+    /// is told is up to the shell.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>, epmd_port: u16) -> Option<Reply<'_>> {
         match request {
@@ -176,6 +177,7 @@ impl Registry {
                 let found = self.nodes.get(name);
                 Some(Reply::PortPlease2(found.map(|(name, node)| (name.as_str(), node))))
             }
+            Request::Watch(_) => Some(Reply::Nothing),
             Request::Names => Some(Reply::Names { epmd_port, registry: self, glob: None }),
             Request::Match(glob) => {
                 let glob = Some(Glob::new(glob));
@@ -205,6 +207,7 @@ impl Registry {
             Request::PortPlease2(_)
             | Request::Names
             | Request::Match(_)
+            | Request::Watch(_)
             | Request::Dump
             | Request::Info
             | Request::NodeInfo(_) => {
@@ -286,8 +289,8 @@ impl Registry {
                 Creation::from_clock(now)
             }
         };
-        let event = Event::Up { name: name.clone(), port: registration.port, creation, peer };
         let node = Node { registration, creation, since: now, owner, peer, listener };
+        let event = Event::up(&name, &node);
         self.nodes.insert(name, node);
         Ok((creation, event))
     }

@@ -1,5 +1,5 @@
-//! The requests, from bytes and to bytes: OTP's six, and those of our own, INFO
-//! and MATCH (`docs/protocol.md`).
+//! The requests, from bytes and to bytes: OTP's six, and those of our own, INFO,
+//! MATCH and WATCH (`docs/protocol.md`).
 
 use crate::limits::{INFO, INFO_OF, LENGTH_BYTES, tag};
 use crate::{Glob, Name, Refusal, Registration};
@@ -15,6 +15,9 @@ pub enum Request<'a> {
     Names,
     /// List names and ports of those that match a pattern.
     Match(&'a str),
+    /// Tell which names that match a pattern are registered, and then of every
+    /// change.
+    Watch(&'a str),
     /// List registered and remembered names with descriptors.
     Dump,
     /// Tell about the port mapper itself.
@@ -93,6 +96,7 @@ impl<'a> Request<'a> {
             }
             tag::NAMES => Ok(Self::Names),
             tag::MATCH => Glob::check(rest).map(Self::Match),
+            tag::WATCH => Glob::check(rest).map(Self::Watch),
             tag::DUMP => Ok(Self::Dump),
             tag::INFO if body == INFO => Ok(Self::Info),
             tag::INFO => match body.strip_prefix(INFO_OF) {
@@ -114,6 +118,7 @@ impl<'a> Request<'a> {
             Self::PortPlease2(_) => "PORT_PLEASE2",
             Self::Names => "NAMES",
             Self::Match(_) => "MATCH",
+            Self::Watch(_) => "WATCH",
             Self::Dump => "DUMP",
             Self::Info | Self::NodeInfo(_) => "INFO",
             Self::Kill => "KILL",
@@ -127,7 +132,12 @@ impl<'a> Request<'a> {
         match *self {
             Self::Alive2(Alive2 { name, .. }) | Self::Stop(name) => Some(name),
             Self::PortPlease2(name) | Self::NodeInfo(name) => Some(name.as_bytes()),
-            Self::Names | Self::Match(_) | Self::Dump | Self::Info | Self::Kill => None,
+            Self::Names
+            | Self::Match(_)
+            | Self::Watch(_)
+            | Self::Dump
+            | Self::Info
+            | Self::Kill => None,
         }
     }
 
@@ -156,6 +166,10 @@ impl<'a> Request<'a> {
             Self::Names => out.push(tag::NAMES),
             Self::Match(glob) => {
                 out.push(tag::MATCH);
+                out.extend(glob.as_bytes());
+            }
+            Self::Watch(glob) => {
+                out.push(tag::WATCH);
                 out.extend(glob.as_bytes());
             }
             Self::Dump => out.push(tag::DUMP),

@@ -3,11 +3,11 @@
 #![cfg(test)]
 
 use epmd_core::{
-    Alive2, Creation, DownReason, Dump, DumpedName, Facts, Framer, Listing, Name, Refusal,
-    Registration, Reply, Request, Response, UnixMillis,
+    Alive2, Creation, DownReason, Dump, DumpedName, Event, Facts, Framer, Listing, Name, Present,
+    Refusal, Registration, Reply, Request, Response, Told, UnixMillis,
 };
 
-const REQUESTS: [(&[u8], Request<'_>); 10] = [
+const REQUESTS: [(&[u8], Request<'_>); 11] = [
     (
         b"\0\x0fx\x12\x34M\0\0\x06\0\x05\0\x02n1\0\0",
         Request::Alive2(Alive2 {
@@ -35,6 +35,7 @@ const REQUESTS: [(&[u8], Request<'_>); 10] = [
     (b"\0\x03zn1", Request::PortPlease2("n1")),
     (b"\0\x01n", Request::Names),
     (b"\0\x05Mweb*", Request::Match("web*")),
+    (b"\0\x02W*", Request::Watch("*")),
     (b"\0\x01d", Request::Dump),
     (b"\0\x04info", Request::Info),
     (b"\0\x07info n1", Request::NodeInfo("n1")),
@@ -70,7 +71,7 @@ fn bytes_behind_a_request_that_say_nothing_are_ignored() {
 
 #[test]
 fn bodies_that_make_no_request_are_closed_unanswered() {
-    let table: [(&[u8], Refusal); 29] = [
+    let table: [(&[u8], Refusal); 31] = [
         (b"", Refusal::InvalidLength),
         (b"\0", Refusal::UnknownRequest),
         (b"a", Refusal::UnknownRequest), // ALIVE, before ALIVE2
@@ -99,6 +100,8 @@ fn bodies_that_make_no_request_are_closed_unanswered() {
         (b"M", Refusal::InvalidName),
         (b"Mn*\0", Refusal::InvalidName),
         (b"M\xff", Refusal::InvalidName),
+        (b"W", Refusal::InvalidName),
+        (b"Wn*\0", Refusal::InvalidName),
         (b"s", Refusal::Malformed),
     ];
     for (body, refusal) in table {
@@ -106,7 +109,7 @@ fn bodies_that_make_no_request_are_closed_unanswered() {
     }
     let (last, beyond) = ("n".repeat(255), "é".repeat(256));
     assert_eq!(Request::decode(format!("z{last}").as_bytes()), Ok(Request::PortPlease2(&last)));
-    for tag in ["z", "info ", "M"] {
+    for tag in ["z", "info ", "M", "W"] {
         let body = format!("{tag}{beyond}");
         assert_eq!(Request::decode(body.as_bytes()), Err(Refusal::NameTooLong), "{tag}");
     }
@@ -262,4 +265,57 @@ fn assert_clients_read(wire: &[u8], response: &Response) {
     for end in 0..wire.len() {
         assert_eq!(Response::decode(&wire[..end]), None, "{wire:?} up to {end}");
     }
+}
+
+#[test]
+fn what_a_watcher_is_told_is_its_bytes_and_clients_read_them() {
+    let node = Present { creation: 0x1234_5678, port: 0x4321, node_type: 77, name: "cö1" };
+    let reason = DownReason::Evicted;
+    let table: [(Told<'_>, &[u8]); 6] = [
+        (Told::Begin { missed: 258 }, b"\0\x09B\0\0\0\0\0\0\x01\x02"),
+        (Told::Node(node), b"\0\x0cN\x12\x34\x56\x78\x43\x21Mc\xc3\xb61"),
+        (Told::End { sequence: 1 }, b"\0\x09E\0\0\0\0\0\0\0\x01"),
+        (
+            Told::Up { sequence: 2, node },
+            b"\0\x14U\0\0\0\0\0\0\0\x02\x12\x34\x56\x78\x43\x21Mc\xc3\xb61",
+        ),
+        (
+            Told::Down { sequence: 3, creation: 9, reason, name: "n" },
+            b"\0\x0fD\0\0\0\0\0\0\0\x03\0\0\0\x09\x05n",
+        ),
+        (Told::Alive, b"\0\x01A"),
+    ];
+    for (told, wire) in table {
+        let mut out = b"before".to_vec();
+        told.encode(&mut out);
+        assert_eq!(out.strip_prefix(b"before"), Some(wire));
+        let body = &wire[2..];
+        assert_eq!(Told::decode(body), Some(told));
+        for cut in 0..body.len() {
+            let is_name_cut = matches!(body[0], b'N' | b'U' | b'D');
+            let read = Told::decode(&body[..cut]);
+            assert!(is_name_cut || read.is_none(), "{} to {cut}", body.escape_ascii());
+        }
+        if !matches!(body[0], b'N' | b'U' | b'D') {
+            assert_eq!(Told::decode(&[body, b"x"].concat()), None);
+        }
+    }
+    for wrong in [&b""[..], b"X", b"D\0\0\0\0\0\0\0\x03\0\0\0\x09\x06n", b"N\0\0\0\0\0\0M"] {
+        assert_eq!(Told::decode(wrong), None, "{}", wrong.escape_ascii());
+    }
+}
+
+#[test]
+fn a_reason_has_a_number_and_remote_watchers_get_no_creation() {
+    let creation = Creation::from_number(9).unwrap();
+    for number in 0..6 {
+        let reason = DownReason::from_number(number).unwrap();
+        assert_eq!(reason.number(), number);
+        let down = Event::Down { name: Name::new(b"n").unwrap(), creation, reason };
+        for (is_local, creation) in [(true, 9), (false, 0)] {
+            let told = Told::Down { sequence: 7, creation, reason, name: "n" };
+            assert_eq!(Told::event(7, &down, is_local), told);
+        }
+    }
+    assert_eq!(DownReason::from_number(6), None);
 }

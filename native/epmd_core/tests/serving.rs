@@ -245,7 +245,8 @@ fn a_pattern_lists_the_names_that_fit_it_newest_first() {
         ("web", &[]),
         ("*", &["wöb3", "web2", "db", "web1"]),
     ] {
-        let lines: String = names.iter().map(|name| format!("name {name} at port 4660\n")).collect();
+        let lines: String =
+            names.iter().map(|name| format!("name {name} at port 4660\n")).collect();
         let expected = [b"\0\0\x11\x11", lines.as_bytes()].concat();
         assert_eq!(server.ask(&framed(&[b"M", glob.as_bytes()].concat())), expected, "{glob}");
     }

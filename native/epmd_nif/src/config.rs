@@ -85,10 +85,12 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 26] = [
     "port",
     "addresses",
     "exposure",
+    "watch_remote",
+    "max_watchers",
     "relaxed_command_check",
     "evict_stale",
     "packet_timeout",

@@ -153,7 +153,7 @@ fn optional<'a>(env: Env<'a>, name: Option<&Name>) -> Term<'a> {
 pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
     let from = |address: &SocketAddr| socket_address(env, *address);
     match notice {
-        Notice::Node(Event::Up { name, port, creation, peer: address }) => {
+        Notice::Node(Event::Up { name, port, creation, peer: address, .. }) => {
             let name = text(env, name.as_str());
             (atoms::up(), name, port, creation.get(), peer(env, *address)).encode(env)
         }

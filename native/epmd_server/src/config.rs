@@ -21,6 +21,10 @@ pub struct Config {
     /// What remote peers may ask for.
     #[serde(with = "ExposureForm")]
     pub exposure: Exposure,
+    /// Whether remote peers that may list names may watch them, too.
+    pub watch_remote: bool,
+    /// How many connections may watch at a time.
+    pub max_watchers: u32,
     /// Allows STOP, and KILL while nodes are registered.
     pub relaxed_command_check: bool,
     /// Has a node make way for another one of its name once it listens no more,
@@ -74,6 +78,8 @@ impl Default for Config {
             port: DEFAULT_PORT,
             addresses: Addresses::All,
             exposure: Exposure::All,
+            watch_remote: false,
+            max_watchers: 100,
             relaxed_command_check: false,
             evict_stale: true,
             packet_timeout: Seconds(DEFAULT_PACKET_TIMEOUT),
@@ -102,7 +108,8 @@ impl Config {
             "port" => "an integer from 0 to 65535",
             "addresses" => "all, or a list of 1 to 16 IPv4 or IPv6 addresses",
             "exposure" => "all, lookup or local",
-            "relaxed_command_check"
+            "watch_remote"
+            | "relaxed_command_check"
             | "evict_stale"
             | "raise_file_limit"
             | "trim_memory"
@@ -110,7 +117,9 @@ impl Config {
             | "takeover" => "true or false",
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
-            "stored_descriptors" | "remembered_names" => "an integer from 0 to 4294967295",
+            "stored_descriptors" | "remembered_names" | "max_watchers" => {
+                "an integer from 0 to 4294967295"
+            }
             "state_file" => "default, none, or an absolute path",
             "takeover_socket" => "default, none, or an absolute path of at most 90 bytes",
             "process_name" => "a text of at most 15 bytes",
@@ -121,8 +130,8 @@ impl Config {
     }
 
     /// Every key, for errors.
-    pub const KEYS: &str = "one of port, addresses, exposure, relaxed_command_check, \
-                            evict_stale, packet_timeout, delay_accept, delay_write, \
+    pub const KEYS: &str = "one of port, addresses, exposure, watch_remote, max_watchers, \
+                            relaxed_command_check, evict_stale, packet_timeout, delay_accept, delay_write, \
                             remembered_names, raise_file_limit, process_name, trim_memory, \
                             systemd, stored_descriptors, state_file, takeover_socket, \
                             takeover, log_level, debug";

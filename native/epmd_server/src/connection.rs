@@ -16,6 +16,7 @@ use crate::info;
 use crate::notices::Notice;
 use crate::session::{Answer, Pending, admit, ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
+use crate::watch::{self, Watch};
 
 /// What has come of a request so far.
 #[derive(Debug, Default)]
@@ -30,6 +31,9 @@ pub(crate) struct Decided {
     pub(crate) reply: Vec<u8>,
     pub(crate) sent: usize,
     pub(crate) next: Next,
+    /// Whether it is a part of what the peer is told, of which no other port mapper
+    /// knows how it goes on.
+    pub(crate) is_part: bool,
 }
 
 impl Decided {
@@ -56,7 +60,7 @@ impl Progress {
 
     /// This is left to be sent before the connection closes.
     pub(crate) fn unsent(reply: Vec<u8>) -> Self {
-        let decided = Some(Decided { reply, sent: 0, next: Next::Close });
+        let decided = Some(Decided { reply, sent: 0, next: Next::Close, is_part: false });
         Self { decided, ..Self::default() }
     }
 }
@@ -147,6 +151,10 @@ fn finish_now(shared: &Shared, stream: &TcpStream, peer: Peer, progress: &Progre
             let sent = send(stream, decided.rest(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
             finish_registration(shared, peer, sent == Ok(decided.rest().len()))
         }
+        Some(decided) if decided.is_part => {
+            shared.counters.unread.add_one();
+            Finished::Close
+        }
         _ => Finished::PutAside,
     }
 }
@@ -205,8 +213,13 @@ async fn serve(
     let decided = match decided {
         Some(decided) => decided,
         undecided => {
-            let Some(answer) = answer(shared, stream, peer, received, begun).await else {
-                return Finished::Close;
+            let answer = match answer(shared, stream, peer, received, begun).await {
+                Answered::Not => return Finished::Close,
+                Answered::Watch(watch) => {
+                    watch::serve(shared, stream, peer, &watch, undecided).await;
+                    return Finished::Close;
+                }
+                Answered::With(answer) => answer,
             };
             let decided = undecided.insert(answer);
             match decided.next {
@@ -235,19 +248,30 @@ async fn serve(
     Finished::Close
 }
 
-/// The reply to what the peer asks; none where it gets none.
+/// What a peer gets.
+enum Answered {
+    /// Nothing.
+    Not,
+    With(Decided),
+    /// What happens, for as long as it wants.
+    Watch(Watch),
+}
+
+/// The reply to what the peer asks.
 async fn answer(
     shared: &Arc<Shared>,
     stream: &TcpStream,
     peer: Peer,
     received: &mut Received,
     begun: Option<Begun>,
-) -> Option<Decided> {
+) -> Answered {
     let connected_to = || stream.local_addr().ok().map(|address: SocketAddr| address.ip());
     if begun.is_none() && !admit(shared, shared.rules(), peer, connected_to) {
-        return None;
+        return Answered::Not;
     }
-    let body = read_request(shared, stream, peer, received).await?;
+    let Some(body) = read_request(shared, stream, peer, received).await else {
+        return Answered::Not;
+    };
     let (mut answer, mut reply) = match begun {
         Some((pending, reply)) => (Answer::Pending(pending), reply),
         None => {
@@ -274,9 +298,13 @@ async fn answer(
                 info::push_holder(search.await.unwrap_or_default(), &mut reply);
                 break Next::Close;
             }
+            Answer::Pending(Pending::Watch(watch)) => return Answered::Watch(watch),
         }
     };
-    (!reply.is_empty()).then_some(Decided { reply, sent: 0, next })
+    if reply.is_empty() {
+        return Answered::Not;
+    }
+    Answered::With(Decided { reply, sent: 0, next, is_part: false })
 }
 
 /// Reads until the request is complete. Each byte starts the time-out anew.
@@ -331,7 +359,11 @@ async fn read_some(stream: &TcpStream, framer: Framer, bytes: &mut Vec<u8>) -> i
 }
 
 /// Writes what is left of a reply, as long as the peer takes some of it in time.
-async fn write_all(shared: &Shared, stream: &TcpStream, decided: &mut Decided) -> io::Result<()> {
+pub(crate) async fn write_all(
+    shared: &Shared,
+    stream: &TcpStream,
+    decided: &mut Decided,
+) -> io::Result<()> {
     while !decided.rest().is_empty() {
         timeout(shared.packet_timeout(), stream.writable()).await??;
         match stream.try_write(decided.rest()) {

@@ -82,6 +82,8 @@ counters! {
     lookups_missed,
     /// Listings: NAMES, MATCH and DUMP.
     listings,
+    /// Requests to watch what happens.
+    watches,
     /// Connections that were closed without a byte.
     silent,
     /// Connections closed because the request did not come in time.

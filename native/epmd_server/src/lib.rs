@@ -22,6 +22,7 @@ mod connection;
 mod counters;
 mod duplicate;
 mod estate;
+mod feed;
 mod info;
 mod inheritance;
 mod journal;
@@ -40,6 +41,7 @@ mod slots;
 mod start;
 mod store;
 mod takeover;
+mod watch;
 
 pub use config::{
     Addresses, Config, ConfigError, Delay, LogLevel, PacketTimeout, ProcessName, Seconds,
@@ -47,6 +49,7 @@ pub use config::{
 };
 pub use counters::CounterValues;
 pub use estate::{Estate, EstateError};
+pub use feed::{Change, Follower, Missed, Snapshot};
 pub use inheritance::{Inheritance, InheritanceError};
 pub use listen::{ListenError, Listening, SkippedAddress, listen_for, reachable};
 pub use notices::Notice;

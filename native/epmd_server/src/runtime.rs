@@ -23,7 +23,7 @@ use crate::takeover;
 /// to restart one, too short for a port to stay taken by nobody.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Between two times that the owner is woken at the least: many nodes that come and
+/// Between two times that the owner, or who follows, is woken at the least: many nodes that come and
 /// go at once cost few switches to another thread. The first is told at once.
 const WAKE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -149,6 +149,7 @@ async fn serve(shared: &Arc<Shared>) -> io::Result<()> {
 fn start_jobs(shared: &Arc<Shared>) -> JoinSet<io::Result<()>> {
     let mut jobs = JoinSet::new();
     jobs.spawn(wake_owner(shared.clone()));
+    jobs.spawn(wake_follower(shared.clone()));
     jobs.spawn(Held::watch(shared.clone()));
     jobs.spawn(reports::report(shared.clone()));
     jobs.spawn(takeover::await_successor(shared.clone()));
@@ -187,6 +188,17 @@ async fn wake_owner(shared: Arc<Shared>) -> io::Result<()> {
     loop {
         shared.notices.waiting.notified().await;
         (shared.wake_owner)();
+        sleep(WAKE_INTERVAL).await;
+    }
+}
+
+async fn wake_follower(shared: Arc<Shared>) -> io::Result<()> {
+    loop {
+        shared.feed.waiting.notified().await;
+        let wake = shared.wake_follower.lock().clone();
+        if let Some(wake) = wake {
+            wake();
+        }
         sleep(WAKE_INTERVAL).await;
     }
 }

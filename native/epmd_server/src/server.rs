@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use crate::duplicate::{self, Newcomer};
+use crate::feed::{Follower, Snapshot};
 use crate::listen::{self, ListenError, SkippedAddress, reachable};
 use crate::notices::Notice;
 use crate::platform::Holder;
@@ -205,6 +206,24 @@ impl Server {
             .filter(|(name, _)| glob.matches(name.as_str()))
             .map(|(name, node)| (name.clone(), node.registration.port))
             .collect()
+    }
+
+    /// The nodes that match, and all that happens from then on, to whatever names.
+    #[must_use]
+    pub fn follow(&self, glob: &Glob) -> (Snapshot, Follower) {
+        self.shared.follow(glob)
+    }
+
+    /// Whether it is this server that a follower follows.
+    #[must_use]
+    pub fn is_followed_by(&self, follower: &Follower) -> bool {
+        follower.is_of(&self.shared.feed)
+    }
+
+    /// Has this called, from the server's thread, some milliseconds after something
+    /// has happened at the latest.
+    pub fn wake_on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.shared.wake_follower.lock() = Some(wake);
     }
 
     /// How many nodes are registered.

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use epmd_core::{Caller, Name, Next, Node, Outcome, Refusal, Reply, Request, is_local};
+use epmd_core::{Caller, Glob, Name, Next, Node, Outcome, Refusal, Reply, Request, is_local};
 
 use crate::duplicate::{Gone, Newcomer, Wait, find_gone, make_way};
 use crate::info;
 use crate::notices::Notice;
 use crate::platform::Held;
 use crate::shared::{Peer, Rules, Shared};
+use crate::watch::Watch;
 
 /// How far a request was carried out.
 pub(crate) enum Answer {
@@ -25,6 +26,8 @@ pub(crate) enum Pending {
     Name(Wait),
     /// Who holds the name of this node is to be found, and appended.
     Holder(Box<Node>),
+    /// The peer is to be told what happens from now on.
+    Watch(Watch),
 }
 
 /// Carries out the request in `body` and appends the reply to `out`.
@@ -47,11 +50,13 @@ pub(crate) fn respond(
         shared.notices.push(Notice::Received { peer: peer.address, body: body.to_vec() });
     }
     let permitted = Request::decode(body).and_then(|request| {
-        let local = !policy.needs_local_peer(&request) || is_local(peer.address.ip(), connected_to);
-        policy.permit(&request, local).map(|()| request)
+        // A watcher is told what it may know.
+        let matters = policy.needs_local_peer(&request) || matches!(request, Request::Watch(_));
+        let local = !matters || is_local(peer.address.ip(), connected_to);
+        policy.permit(&request, local).map(|()| (request, local))
     });
-    let request = match permitted {
-        Ok(request) => request,
+    let (request, is_local) = match permitted {
+        Ok(permitted) => permitted,
         Err(refusal) => {
             shared.refuse_unanswered(peer.address, refusal);
             return Answer::Ready(Next::Close);
@@ -60,6 +65,9 @@ pub(crate) fn respond(
     if debug >= 1 {
         let (name, request) = (name_of(&request), request.as_str());
         shared.notices.push(Notice::Asked { peer: peer.address, request, name });
+    }
+    if let Request::Watch(glob) = request {
+        return Answer::Pending(Pending::Watch(Watch { glob: Glob::new(glob), is_local }));
     }
     if let Some(answer) = answer(shared, &request, out) {
         return answer;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::Config;
 use crate::counters::Counters;
 use crate::duplicate::{Waits, canonical};
+use crate::feed::Feed;
 use crate::keeping::Kept;
 use crate::listen::Listener;
 use crate::notices::{Notice, Notices};
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
     pub(crate) notices: Notices,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) reports: Reports,
     pub(crate) kept: Kept,
     /// Whether what is kept is for the next process: this one is to be restarted.
@@ -80,9 +82,14 @@ pub(crate) struct Shared {
     pub(crate) orphaned_since: Mutex<Option<Instant>>,
     /// Wakes the owner. Called from the server's thread only.
     pub(crate) wake_owner: Box<dyn Fn() + Send + Sync>,
+    /// Tells whoever follows the registry that it has changed. Called from the
+    /// server's thread only.
+    pub(crate) wake_follower: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     pub(crate) started: Instant,
     /// Connections that wait: for their request, or for their reply to be read.
     pub(crate) waiting: AtomicUsize,
+    /// Those of them that watch.
+    pub(crate) watchers: AtomicUsize,
     serial: AtomicU32,
     starving: AtomicBool,
     /// Tells those that wait for a descriptor that one was freed.
@@ -104,6 +111,7 @@ impl Shared {
             waits: Waits::default(),
             counters: Counters::default(),
             notices: Notices::default(),
+            feed: Arc::default(),
             reports: Reports::default(),
             kept: Kept::default(),
             leaves: AtomicBool::new(false),
@@ -113,8 +121,10 @@ impl Shared {
             phase: Mutex::new(Phase::Down),
             orphaned_since: Mutex::default(),
             wake_owner,
+            wake_follower: Mutex::default(),
             started: Instant::now(),
             waiting: AtomicUsize::new(0),
+            watchers: AtomicUsize::new(0),
             serial: AtomicU32::new(0),
             starving: AtomicBool::new(false),
             freed: Notify::new(),
@@ -136,7 +146,11 @@ impl Shared {
     pub(crate) fn rules(&self) -> Rules {
         let config = self.config.read();
         Rules {
-            policy: Policy { relaxed: config.relaxed_command_check, exposure: config.exposure },
+            policy: Policy {
+                relaxed: config.relaxed_command_check,
+                exposure: config.exposure,
+                watch_remote: config.watch_remote,
+            },
             debug: config.debug,
             delays_replies: !config.delay_write.duration().is_zero(),
             evicts: config.evict_stale,
@@ -203,6 +217,7 @@ impl Shared {
             Event::Up { .. } => self.counters.registered.add_one(),
             Event::Down { .. } => self.counters.unregistered.add_one(),
         }
+        self.feed.push(&event);
         self.notices.push(Notice::Node(event));
         self.reports.status_changed();
     }

@@ -38,7 +38,14 @@ fn linked(test: &str, body: impl FnOnce(&mut Remote)) {
 
 /// What is for local peers alone, whatever the exposure.
 fn for_local_peers() -> Vec<Vec<u8>> {
-    vec![DUMP.to_vec(), KILL.to_vec(), framed(b"info"), stop(b"n1"), alive2(b"n2", 1)]
+    vec![
+        DUMP.to_vec(),
+        KILL.to_vec(),
+        framed(b"info"),
+        framed(b"W*"),
+        stop(b"n1"),
+        alive2(b"n2", 1),
+    ]
 }
 
 fn refused_as_remote(server: &Served) -> u64 {
@@ -55,12 +62,13 @@ fn lookup_answers_remote_peers_that_know_a_name_and_no_others() {
             let server = at(ip, server.port());
             assert_eq!(remote.ask(server, &port_please(b"n1")), found(b"n1", 4711));
             assert_eq!(remote.ask(server, &port_please(b"n2")), NOT_FOUND);
-            for request in for_local_peers().into_iter().chain([NAMES.to_vec()]) {
+            let listings = [NAMES.to_vec(), framed(b"M*")];
+            for request in for_local_peers().into_iter().chain(listings) {
                 let text = request.escape_ascii();
                 assert_eq!(remote.ask(server, &request), UNANSWERED, "{text} to {server}");
             }
         }
-        assert_eq!(refused_as_remote(&server), 18);
+        assert_eq!(refused_as_remote(&server), 24);
         assert_eq!(server.counters().listings, 0);
         assert!(node.is_open());
         for ip in ["127.0.0.1", "10.99.0.1", "fd99::1"] {
@@ -144,7 +152,7 @@ fn exposure_holds_on_a_socket_for_both_families_that_was_handed_over() {
                 Exposure::Lookup => 1,
                 Exposure::Local => 2,
             };
-            assert_eq!(refused_as_remote(&server) - before, 3 * (5 + reads));
+            assert_eq!(refused_as_remote(&server) - before, 3 * (6 + reads));
         }
         assert!(node.is_open());
     });

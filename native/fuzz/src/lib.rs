@@ -5,13 +5,18 @@ use std::collections::HashMap;
 
 use epmd_core::{
     Alive2, Caller, ConnId, Creation, DownReason, Event, Framer, Glob, Listing, Name, Next, Owner,
-    Refusal, Registrant, Registration, Registry, Reply, Request, Response, UnixMillis,
+    Refusal, Registrant, Registration, Registry, Reply, Request, Response, Told, UnixMillis,
 };
 
 /// One connection: the size of its first piece and of all later ones (0: as
 /// much as may be read), and then what the peer sends.
 pub fn bytes(data: &[u8]) {
     let _ = (Response::decode(data), Listing::decode(data));
+    if let Some(told) = Told::decode(data) {
+        let mut wire = Vec::new();
+        told.encode(&mut wire);
+        assert_eq!(wire[2..], *data);
+    }
     let Some((&[first, later], stream)) = data.split_first_chunk() else { return };
 
     let whole = read(stream, 0, 0);
@@ -45,7 +50,7 @@ pub fn sequences(data: &[u8]) {
         let next = match op {
             b'x' => world.ask(&alive2(6, &[operand]), false),
             b'y' => world.ask(&alive2(5, &[operand]), false),
-            b'z' | b'n' | b'M' | b'd' | b'k' | b's' => world.receive(&[op, operand], false),
+            b'z' | b'n' | b'M' | b'W' | b'd' | b'k' | b's' => world.receive(&[op, operand], false),
             b'K' => world.receive(b"k", true),
             // A body of any bytes, as many as the operand says.
             b'w' => {

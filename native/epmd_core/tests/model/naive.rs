@@ -31,12 +31,14 @@ impl Model {
                     None => close(b"w\x01"),
                 }
             }
+            Request::Watch(_) => close(b""),
             Request::Names | Request::Match(_) => {
                 let glob = match request {
                     Request::Match(glob) => Glob::new(glob),
                     _ => Glob::new("*"),
                 };
-                for (name, node) in self.reg.iter().filter(|(name, _)| glob.matches(name.as_str())) {
+                for (name, node) in self.reg.iter().filter(|(name, _)| glob.matches(name.as_str()))
+                {
                     listing.extend(
                         format!("name {name} at port {}\n", node.registration.port).bytes(),
                     );
@@ -132,7 +134,8 @@ impl Model {
             self.unreg.remove(0);
         }
         let creation = bump(counter);
-        let event = Event::Up { name: name.clone(), port: registration.port, creation, peer };
+        let (port, node_type) = (registration.port, registration.node_type);
+        let event = Event::Up { name: name.clone(), port, node_type, creation, peer };
         let node = Node { registration, creation, since, owner, peer, listener };
         self.reg.insert(0, (name, node));
         Ok((creation, event))
