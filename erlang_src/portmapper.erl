@@ -22,6 +22,9 @@
     lookup/2,
     count/0,
     info/0,
+    subscribe/0,
+    subscribe/1,
+    unsubscribe/1,
     register/2,
     register/3,
     unregister/1,
@@ -41,6 +44,7 @@
     holder/0,
     info/0,
     exposure/0,
+    event/0,
     options/0,
     config/0,
     config_error/0,
@@ -105,6 +109,26 @@
 %% them; `lookup' to look up a name that they know; `local' nothing. What would
 %% change something is for peers on this host alone, whatever this says.
 
+-type event() ::
+    {nodes, [up()], Missed :: non_neg_integer() | unknown}
+    | {up, up()}
+    | {down, #{
+        name := binary(),
+        creation := creation(),
+        reason := closed | surplus_data | stopped | dropped | unregistered | evicted
+    }}
+    | stopped.
+%% What a subscriber is told, see {@link subscribe/1}.
+
+-type up() :: #{
+    name := binary(),
+    port := inet:port_number(),
+    type := byte(),
+    creation := creation(),
+    peer := peer() | vm
+}.
+%% A node that has registered, as in {@link node_info()}.
+
 -type options() :: #{
     type => byte(),
     protocol => byte(),
@@ -159,15 +183,13 @@ lookup(Name) ->
 %% Without it, the look-up takes less than a microsecond.
 -spec lookup(name(), #{holder => boolean()}) ->
     {ok, node_info()} | {error, not_found | portmapper_options:bad_option()}.
+lookup(Name, #{holder := false} = Options) when map_size(Options) =:= 1 ->
+    Binary = to_binary(Name),
+    portmapper_server:call(fun(Server) -> portmapper_nif:lookup(Server, Binary) end);
 lookup(Name, Options) ->
     case portmapper_options:lookup(Options) of
-        {ok, #{holder := true}} ->
-            lookup(Name);
-        {ok, #{holder := false}} ->
-            Binary = to_binary(Name),
-            portmapper_server:call(fun(Server) -> portmapper_nif:lookup(Server, Binary) end);
-        {error, _} = Error ->
-            Error
+        ok -> lookup(Name);
+        {error, _} = Error -> Error
     end.
 
 %% @doc How many nodes are registered.
@@ -179,6 +201,51 @@ count() ->
 -spec info() -> info().
 info() ->
     portmapper_server:call(fun portmapper_nif:info/1).
+
+%% @equiv subscribe("*")
+-spec subscribe() -> {ok, reference()}.
+subscribe() ->
+    subscribe(<<"*">>).
+
+%% @doc Has the caller told of the nodes whose names match a pattern, as in {@link
+%% names/1}: first of all that are registered, and then of every one that comes or
+%% goes, in messages `{portmapper, Reference, Sequence, Event}'.
+%%
+%% ```
+%% {ok, Reference} = portmapper:subscribe("rabbit*"),
+%% receive {portmapper, Reference, _, {nodes, Nodes, 0}} -> Nodes end.
+%% [#{name => <<"rabbit1">>,port => 25672,type => 77,creation => 1795438727,
+%%    peer => {{127,0,0,1},51492}}]
+%% '''
+%%
+%% `{nodes, Nodes, Missed}' are all nodes, oldest first. It is the first message; it
+%% comes again, and what was told before holds no more, if the subscriber did not keep
+%% up: `Missed' is how many changes, of whatever names, it was not told. `{up, Node}' and
+%% `{down, Node}' are the changes. `stopped' is the last message, when the port mapper is
+%% stopped, has handed over to another VM, or was ended by KILL.
+%%
+%% `Sequence' is the number of the change; with `nodes', of the last one before. Changes of
+%% all names are counted, from 1 since the server started: nothing is told twice or left
+%% out, but for what `Missed' says, whichever process or thread of the port mapper dies
+%% meanwhile. When another server has taken the place of one that closed unasked, or another
+%% version of the library was loaded, all nodes are sent again, `Missed' is `unknown' (or
+%% 0), and numbers begin anew.
+%%
+%% A subscriber in whose queue `subscriber_queue' messages wait (10,000, see {@link
+%% config()}) is told nothing until there are fewer. The last 16,384 changes are kept for
+%% it; when there are more, it misses them.
+%%
+%% One that ends is forgotten. Fails with `badarg' if the pattern breaks the rules for
+%% names (1 to 255 characters without NUL).
+-spec subscribe(Glob :: name()) -> {ok, reference()}.
+subscribe(Glob) ->
+    portmapper_events:subscribe(to_binary(Glob)).
+
+%% @doc Ends a subscription of the caller. No message of it comes afterwards, and those
+%% that wait are removed.
+-spec unsubscribe(reference()) -> ok | {error, not_found}.
+unsubscribe(Reference) when is_reference(Reference) ->
+    found(portmapper_events:unsubscribe(Reference)).
 
 %% @equiv register(Name, Port, #{})
 -spec register(name(), inet:port_number()) -> {ok, creation()} | {error, term()}.

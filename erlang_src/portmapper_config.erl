@@ -11,6 +11,7 @@
     exposure => portmapper:exposure(),
     watch_remote => boolean(),
     max_watchers => 0..16#ffffffff,
+    subscriber_queue => 1..16#ffffffff,
     relaxed_command_check => boolean(),
     evict_stale => boolean(),
     packet_timeout => 1..86400,
@@ -35,6 +36,9 @@
 %% `watch_remote': let peers on other hosts that may list names (`exposure' is `all')
 %% also watch them come and go; `false' by default. `max_watchers': how many connections
 %% may watch at a time, beyond which they are refused unanswered; 100 by default.
+%% `subscriber_queue': how many messages may wait in the queue of a subscriber before it
+%% is told nothing more, until it has read some (see {@link portmapper:subscribe/1});
+%% 10,000 by default.
 %% `relaxed_command_check': allow STOP, and KILL while nodes are registered;
 %% `false' by default. `evict_stale': have a node make way for another one of its
 %% name when the socket that listened on its port as it registered listens no

@@ -1,5 +1,5 @@
 %% @doc The boundary to the Rust server, `native/epmd_nif'. Only
-%% {@link portmapper_server} and {@link portmapper} call it.
+%% {@link portmapper_server}, {@link portmapper_events} and {@link portmapper} call it.
 %%
 %% The owner, the process that attached last, is sent the atom `portmapper'
 %% when there are notices to take or the phase has changed, and `{portmapper,
@@ -20,6 +20,13 @@
     leave/1,
     panic_thread/1,
     take_notices/2,
+    attach_teller/1,
+    subscribe/3,
+    unsubscribe/1,
+    subscriptions/0,
+    deliver/3,
+    deliver_all/2,
+    end_subscriptions/0,
     lookup/2,
     lookup_with_holder/2,
     names/2,
@@ -205,6 +212,43 @@ panic_thread(Server) ->
     {[notice()], Missed :: non_neg_integer()}.
 take_notices(Server, Limit) ->
     loaded(?FUNCTION_NAME, [Server, Limit]).
+
+%% @doc Makes the caller the one that is sent the atom `portmapper' when nodes have come
+%% or gone since this call. The number of the library, which keeps the subscriptions.
+-spec attach_teller(server()) -> Library :: pos_integer().
+attach_teller(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
+
+%% @doc Adds a subscription, unless it is there. `false' for a pattern that is none.
+-spec subscribe(reference(), pid(), Glob :: binary()) -> boolean().
+subscribe(Reference, Pid, Glob) ->
+    loaded(?FUNCTION_NAME, [Reference, Pid, Glob]).
+
+%% @doc Whether the subscription was there.
+-spec unsubscribe(reference()) -> boolean().
+unsubscribe(Reference) ->
+    loaded(?FUNCTION_NAME, [Reference]).
+
+%% @doc All that there are.
+-spec subscriptions() -> [{reference(), pid(), Glob :: binary()}].
+subscriptions() ->
+    loaded(?FUNCTION_NAME, []).
+
+%% @doc Sends a subscriber what has happened to its nodes, from at most `Limit' changes.
+%% What is left: nothing, more, or that all nodes are to be sent, by {@link deliver_all/2}.
+-spec deliver(server(), reference(), Limit :: pos_integer()) -> none | more | all.
+deliver(Server, Reference, Limit) ->
+    loaded(?FUNCTION_NAME, [Server, Reference, Limit]).
+
+%% @doc Sends a subscriber all its nodes; whether it is one.
+-spec deliver_all(server(), reference()) -> boolean().
+deliver_all(Server, Reference) ->
+    loaded(?FUNCTION_NAME, [Server, Reference]).
+
+%% @doc Tells all subscribers that this is the end, and forgets them.
+-spec end_subscriptions() -> ok.
+end_subscriptions() ->
+    loaded(?FUNCTION_NAME, []).
 
 %% @doc See {@link portmapper:lookup/2}: without the holder.
 -spec lookup(server(), binary()) -> {ok, portmapper:node_info()} | {error, not_found}.

@@ -7,9 +7,12 @@
 -type bad_option() :: {bad_option, #{key := term(), value := term(), expected := binary()}}.
 
 %% @doc Those of {@link portmapper:lookup/2}.
--spec lookup(map()) -> {ok, #{holder := boolean()}} | {error, bad_option()}.
+-spec lookup(map()) -> ok | {error, bad_option()}.
 lookup(Options) ->
-    checked(#{holder => true}, Options, fun bad_lookup/2).
+    case checked(#{}, Options, fun bad_lookup/2) of
+        {ok, _} -> ok;
+        {error, _} = Error -> Error
+    end.
 
 bad_lookup(holder, Value) when is_boolean(Value) -> [];
 bad_lookup(holder, Value) -> wrong(holder, Value, <<"true or false">>);

@@ -97,6 +97,7 @@ close(WhatEnds) ->
             ok;
         Server ->
             portmapper_log:unset_level(portmapper_nif:config(Server)),
+            ok = portmapper_nif:end_subscriptions(),
             case WhatEnds of
                 application -> portmapper_nif:stop(Server);
                 vm -> portmapper_nif:leave(Server)

@@ -45,7 +45,8 @@ pause(Last) -> timer:sleep(max(0, Last + ?PAUSE - erlang:monotonic_time(millisec
 init(top) ->
     {ok, {flags(), [child(?MODULE, supervisor, [services])]}};
 init(services) ->
-    {ok, {flags(), [child(portmapper_server, worker, [])]}}.
+    Workers = [portmapper_server, portmapper_events],
+    {ok, {flags(), [child(Module, worker, []) || Module <- Workers]}}.
 
 flags() ->
     #{intensity => ?INTENSITY, period => 1}.

@@ -52,6 +52,9 @@ what_is_not_set_has_a_default(_Config) ->
         port => Port,
         addresses => all,
         exposure => all,
+        watch_remote => false,
+        max_watchers => 100,
+        subscriber_queue => 10000,
         relaxed_command_check => false,
         evict_stale => true,
         packet_timeout => 60,
@@ -177,12 +180,15 @@ wrong_values_are_told_as_text(_Config) ->
         {systemd, nil, "nil" ++ Boolean},
         {delay_accept, -1, "-1" ++ Delay},
         {delay_write, 86401, "86401" ++ Delay},
+        {watch_remote, yes, "yes, expected true or false"},
+        {max_watchers, -1, "-1, expected an integer from 0 to 4294967295"},
+        {subscriber_queue, 0, "0, expected an integer from 1 to 4294967295"},
         {remembered_names, -1, "-1, expected an integer from 0 to 4294967295"},
         {log_level, verbose, "verbose" ++ Level},
         {log_level, <<"info">>, "<<\"info\">>" ++ Level},
         {prot, 4369,
-            "4369, expected one of port, addresses, exposure, relaxed_command_check, "
-            "evict_stale, packet_timeout, delay_accept, delay_write, remembered_names, "
+            "4369, expected one of port, addresses, exposure, watch_remote, max_watchers, "
+            "subscriber_queue, relaxed_command_check, evict_stale, packet_timeout, delay_accept, delay_write, remembered_names, "
             "raise_file_limit, process_name, trim_memory, systemd, stored_descriptors, "
             "state_file, takeover_socket, takeover, log_level, debug"}
     ],

@@ -85,12 +85,13 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 26] = [
+const WORDS: [&str; 27] = [
     "port",
     "addresses",
     "exposure",
     "watch_remote",
     "max_watchers",
+    "subscriber_queue",
     "relaxed_command_check",
     "evict_stale",
     "packet_timeout",

@@ -8,17 +8,19 @@ mod errors;
 mod library;
 mod owner;
 mod place;
+mod subscriptions;
 mod system;
 mod terms;
 
 use epmd_core::{Glob, Name, Registration};
 use epmd_server::{Config, Inheritance, InheritanceError, Phase, Server, ServiceManager};
 use rustler::types::atom::ok;
-use rustler::{Atom, Binary, Env, NifResult, Term};
+use rustler::{Atom, Binary, Env, LocalPid, NifResult, Term};
 
 use crate::library::Library;
 use crate::owner::Owner;
 use crate::place::{Absence, Current, Handle};
+use crate::subscriptions::Left;
 use crate::terms::{atoms, binary};
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -48,7 +50,7 @@ fn start<'a>(
     if let Some(manager) = inherited.keeper.or(manager) {
         server.report_and_keep(manager, inherited.leftovers);
     }
-    place::put(Handle { server, owner });
+    place::put(Handle::new(server, owner));
     Ok(Library::own().number())
 }
 
@@ -137,6 +139,48 @@ fn take_notices(env: Env<'_>, number: u64, limit: usize) -> NifResult<(Vec<Term<
         Err(absence) => return Err(absence.raise()),
     };
     Ok((notices.iter().map(|notice| terms::notice(env, notice)).collect(), missed))
+}
+
+#[rustler::nif]
+fn attach_teller(env: Env<'_>, current: Current) -> u64 {
+    current.teller.attach(env);
+    Library::own().number()
+}
+
+#[rustler::nif]
+fn subscribe(reference: Term<'_>, pid: LocalPid, glob: Binary<'_>) -> bool {
+    let pattern = Glob::check(&glob);
+    pattern.map(|pattern| subscriptions::add(reference, pid, pattern)).is_ok()
+}
+
+#[rustler::nif]
+fn unsubscribe(reference: Term<'_>) -> bool {
+    subscriptions::remove(reference)
+}
+
+#[rustler::nif]
+fn subscriptions(env: Env<'_>) -> Vec<(Term<'_>, LocalPid, Binary<'_>)> {
+    subscriptions::all(env)
+}
+
+#[rustler::nif]
+fn deliver(env: Env<'_>, current: Current, reference: Term<'_>, limit: usize) -> Atom {
+    match subscriptions::deliver(env, &current.server, reference, limit) {
+        Some(Left::Nothing) | None => atoms::none(),
+        Some(Left::More) => atoms::more(),
+        Some(Left::All) => atoms::all(),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn deliver_all(env: Env<'_>, current: Current, reference: Term<'_>) -> bool {
+    subscriptions::deliver_all(env, &current.server, reference).is_some()
+}
+
+#[rustler::nif]
+fn end_subscriptions(env: Env<'_>) -> Atom {
+    subscriptions::end(env);
+    ok()
 }
 
 #[rustler::nif]

@@ -12,12 +12,22 @@ use rustler::{Decoder, Error, LocalPid, NifResult, Term};
 
 use crate::library::Library;
 use crate::owner::Owner;
+use crate::subscriptions::{self, Teller};
 use crate::terms::atoms;
 
 /// The server, and the process that it wakes.
 pub(crate) struct Handle {
     pub(crate) server: Server,
     pub(crate) owner: Owner,
+    pub(crate) teller: Teller,
+}
+
+impl Handle {
+    pub(crate) fn new(server: Server, owner: Owner) -> Self {
+        let teller = Teller::default();
+        server.wake_on_change(teller.wake());
+        Self { server, owner, teller }
+    }
 }
 
 // A panic under one of its locks leaves the server as it was before or after
@@ -117,7 +127,7 @@ fn fetch(library: &'static Library) -> Result<Handle, Absence> {
     match (giver.join(), server) {
         (Ok(Outcome::NotRunning), _) => Err(Absence::NotRunning),
         (Ok(Outcome::Moved), _) => Err(Absence::Moved),
-        (_, Ok(server)) => Ok(Handle { server, owner }),
+        (_, Ok(server)) => Ok(Handle::new(server, owner)),
         (_, Err(error)) => Err(Absence::Failed(error.to_string())),
     }
 }
@@ -146,11 +156,13 @@ pub(crate) fn hand_over(socket: OwnedFd, to: &'static Library) -> Outcome {
         },
     };
     if outcome == Outcome::Done
-        && let Place::Here(Handle { server, owner }) =
+        && let Place::Here(Handle { server, owner, .. }) =
             std::mem::replace(&mut *place, Place::There(to))
     {
         let (notices, missed) = server.take_notices(usize::MAX);
         owner.send(&notices, missed);
+        // Whoever has them told adds them there.
+        subscriptions::clear();
     }
     outcome
 }

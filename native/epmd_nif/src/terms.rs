@@ -20,7 +20,7 @@ pub(crate) mod atoms {
         exposure, open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
-        evicted, user, bad_estate, went_on, store_too_small, not_recorded,
+        evicted, user, all, more, stopped, bad_estate, went_on, store_too_small, not_recorded,
         state_file_unreadable, none, elsewhere, not_running, moved, not_handed_over, version,
     path, takeover_socket, no_port_mapper, takeover_not_permitted,
     takeover_refused, takeover_failed, no_takeover_socket, not_taken_over, taken_over,
@@ -82,7 +82,7 @@ fn socket_address(env: Env<'_>, address: SocketAddr) -> Term<'_> {
 }
 
 /// `{Address, Port}`, or `vm` for what the VM registered itself.
-fn peer(env: Env<'_>, peer: Option<SocketAddr>) -> Term<'_> {
+pub(crate) fn peer(env: Env<'_>, peer: Option<SocketAddr>) -> Term<'_> {
     peer.map_or_else(|| atoms::vm().to_term(env), |address| socket_address(env, address))
 }
 

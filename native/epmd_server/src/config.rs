@@ -1,6 +1,7 @@
 //! What an operator can set, as one value that serde reads and checks whole.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use epmd_core::Exposure;
@@ -25,6 +26,9 @@ pub struct Config {
     pub watch_remote: bool,
     /// How many connections may watch at a time.
     pub max_watchers: u32,
+    /// How many messages may wait for a subscriber in Erlang before it is told
+    /// nothing more. For Erlang alone; the server keeps it.
+    pub subscriber_queue: NonZeroU32,
     /// Allows STOP, and KILL while nodes are registered.
     pub relaxed_command_check: bool,
     /// Has a node make way for another one of its name once it listens no more,
@@ -72,6 +76,8 @@ pub struct Config {
     pub debug: u8,
 }
 
+const SUBSCRIBER_QUEUE: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -80,6 +86,7 @@ impl Default for Config {
             exposure: Exposure::All,
             watch_remote: false,
             max_watchers: 100,
+            subscriber_queue: SUBSCRIBER_QUEUE,
             relaxed_command_check: false,
             evict_stale: true,
             packet_timeout: Seconds(DEFAULT_PACKET_TIMEOUT),
@@ -117,6 +124,7 @@ impl Config {
             | "takeover" => "true or false",
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
+            "subscriber_queue" => "an integer from 1 to 4294967295",
             "stored_descriptors" | "remembered_names" | "max_watchers" => {
                 "an integer from 0 to 4294967295"
             }
@@ -131,7 +139,7 @@ impl Config {
 
     /// Every key, for errors.
     pub const KEYS: &str = "one of port, addresses, exposure, watch_remote, max_watchers, \
-                            relaxed_command_check, evict_stale, packet_timeout, delay_accept, delay_write, \
+                            subscriber_queue, relaxed_command_check, evict_stale, packet_timeout, delay_accept, delay_write, \
                             remembered_names, raise_file_limit, process_name, trim_memory, \
                             systemd, stored_descriptors, state_file, takeover_socket, \
                             takeover, log_level, debug";
