@@ -11,9 +11,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bench::median;
 use bench::process::{Family, running_from};
 use bench::wire::{free_port, register};
+use bench::{mebibytes, median};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -226,7 +226,6 @@ impl Row {
         let wake_ups = family.sleeps()? - before;
         let memory = family.memory()?;
         let (processes, threads) = family.size()?;
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let (resident, private) = (mebibytes(memory.resident), mebibytes(memory.private));
         Ok(Self { name, resident, private, processes, threads, wake_ups, start: None })
     }

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bench::process::memory;
+use bench::{mebibytes, slope};
 use procfs::net::{TcpState, tcp, tcp6};
 use procfs::process::FDTarget;
 
@@ -203,10 +204,6 @@ fn tcp_states() -> Result<HashMap<u64, TcpState>, Box<dyn Error>> {
     Ok(all.map(|socket| (socket.inode, socket.state)).collect())
 }
 
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
-
 /// By how much the memory of the virtual machine, and of the keeper, grows in an
 /// hour: the slope of the line that fits the samples best, in MiB.
 pub fn slopes(samples: &[Sample]) -> [f64; 2] {
@@ -215,13 +212,7 @@ pub fn slopes(samples: &[Sample]) -> [f64; 2] {
             let hours = samples.first().map_or(Duration::ZERO, |first| sample.at - first.at);
             (hours.as_secs_f64() / 3_600.0, mebibytes(memory(sample)))
         };
-        let points: Vec<_> = samples.iter().map(point).collect();
-        let count = points.len().max(1) as f64;
-        let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-        let (x, y) = (x / count, y / count);
-        let covariance: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
-        let variance: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-        if variance > 0.0 { covariance / variance } else { 0.0 }
+        slope(&samples.iter().map(point).collect::<Vec<_>>())
     };
     [
         of(|sample| sample.vm.private),

@@ -5,7 +5,6 @@
 //!
 //! Fails if a client saw anything but an answer that comes later.
 
-mod chance;
 mod epmd;
 mod faults;
 mod host;
@@ -26,7 +25,6 @@ mod subject;
 mod table;
 mod traffic;
 mod trouble;
-mod waits;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use crate::chance::Chance;
 use crate::epmd::{Epmd, number};
 use crate::process;
+use bench::chance::Chance;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

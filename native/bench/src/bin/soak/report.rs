@@ -7,7 +7,7 @@ use crate::epmd::Epmd;
 use crate::nodes::Node;
 use crate::traffic::Seen;
 use crate::trouble::{Event, Kind};
-use crate::waits::{milliseconds, spread};
+use bench::waits::{milliseconds, spread};
 
 /// Prints how long clients waited, and for what.
 pub fn print(epmd: &Epmd, seen: &Seen, events: &[Event]) {

@@ -10,7 +10,7 @@ use crate::report;
 use crate::stage::Stage;
 use crate::traffic::Traffic;
 use crate::trouble::{Kind, Trouble};
-use crate::waits::milliseconds;
+use bench::waits::milliseconds;
 
 /// Clients that look up.
 const CLIENTS: usize = 3;

@@ -10,7 +10,7 @@ use crate::report;
 use crate::stage::Stage;
 use crate::traffic::Traffic;
 use crate::trouble::{Kind, Trouble};
-use crate::waits::milliseconds;
+use bench::waits::milliseconds;
 
 /// How long a client may wait while a successor takes over.
 const TAKEOVER: Duration = Duration::from_millis(250);

@@ -7,12 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::chance::Chance;
 use crate::epmd::Epmd;
 use crate::nodes::{Listeners, Node};
 use crate::options::Options;
 use crate::saboteur::{Release, Saboteurs};
 use crate::subject::Subject;
+use bench::chance::Chance;
 
 /// That of the units.
 const EPMD_PORT: u16 = 4369;

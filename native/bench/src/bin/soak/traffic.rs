@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use crate::chance::Chance;
 use crate::epmd::Epmd;
 use crate::nodes::{Gone, Node};
-use crate::waits::Waits;
+use bench::chance::Chance;
+use bench::waits::Waits;
 
 /// A client asks for a listing once in so many requests.
 const LISTING: usize = 500;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::chance::Chance;
 use crate::epmd::Epmd;
 use crate::leaks::await_stored;
 use crate::nodes::Node;
 use crate::process;
 use crate::saboteur::Saboteurs;
 use crate::subject::Subject;
-use crate::waits::milliseconds;
+use bench::chance::Chance;
+use bench::waits::milliseconds;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

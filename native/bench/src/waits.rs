@@ -46,16 +46,19 @@ impl Waits {
     }
 
     /// How many there were.
+    #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// The longest.
+    #[must_use]
     pub const fn longest(&self) -> Duration {
         self.longest
     }
 
     /// What so many of 1,000 do not exceed.
+    #[must_use]
     pub fn within(&self, permille: u64) -> Duration {
         let mut left = self.count() * permille / 1_000;
         for (at, &count) in self.counts.iter().enumerate() {
@@ -69,6 +72,7 @@ impl Waits {
 
     /// The longest of those that were going on at some time between two instants;
     /// zero when all were short.
+    #[must_use]
     pub fn longest_between(&self, begun: Instant, ended: Instant) -> Duration {
         let meets = |&&(at, wait): &&(Instant, Duration)| at <= ended && at + wait >= begun;
         self.long.iter().filter(meets).map(|&(_, wait)| wait).max().unwrap_or_default()
@@ -90,6 +94,7 @@ fn start_of(step: usize) -> Duration {
 }
 
 /// Median, 99 of 100 and the greatest of some durations, in milliseconds.
+#[must_use]
 pub fn spread(mut durations: Vec<Duration>) -> String {
     durations.sort();
     let at = |percent: usize| {
@@ -100,6 +105,7 @@ pub fn spread(mut durations: Vec<Duration>) -> String {
 }
 
 /// A duration in milliseconds.
+#[must_use]
 pub fn milliseconds(duration: Duration) -> String {
     let milliseconds = duration.as_secs_f64() * 1_000.0;
     if milliseconds < 10.0 { format!("{milliseconds:.2}") } else { format!("{milliseconds:.0}") }

@@ -6,11 +6,13 @@ pub struct Chance(u64);
 
 impl Chance {
     /// The one of a seed.
+    #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Another one, for another thread.
+    #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -23,16 +25,19 @@ impl Chance {
     }
 
     /// A number below a bound, which is at least 1.
+    #[must_use]
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
     /// Whether something happens that happens once in so many times.
+    #[must_use]
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
     /// One of some.
+    #[must_use]
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
         of.get(self.below(of.len())).copied()
     }
