@@ -7,6 +7,8 @@
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
 # make uninstall        takes that back; the same variables
 # make bench            processor time a request, beside C epmd, in docs/benchmarks.md
+# make bench-scale      ten minutes with as many nodes as the limit of open files allows,
+#                       2,000 of which end and register again each second
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
 # make soak             ten minutes of what can die, with real nodes that come and go;
 #                       SOAK_SEED=N repeats the choices of another run
@@ -28,7 +30,7 @@ endif
 run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
-.PHONY: help run test conformance release install uninstall bench bench-footprint epmd-defects
+.PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
 .PHONY: soak soak-rings soak-scale soak-table soak-short
 
 help:
@@ -58,6 +60,10 @@ ASIDE = directory=$$(mktemp -d); trap 'rm -r "$$directory"' EXIT; RUNTIME_DIRECT
 bench: release
 	cargo build --quiet --release --locked --package bench
 	$(ASIDE) $(or $(CARGO_TARGET_DIR),target)/release/bench $(RELEASE) docs/benchmarks.md
+
+bench-scale: release
+	cargo build --quiet --release --locked --package bench
+	$(ASIDE) $(or $(CARGO_TARGET_DIR),target)/release/scale $(RELEASE)
 
 bench-footprint: release
 	$(ASIDE) cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)

@@ -6,7 +6,20 @@ use std::time::{Duration, Instant};
 
 use procfs::ProcResult;
 use procfs::process::{Process, all_processes};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{
+    Pid, Resource, Signal, getrlimit, kill_process, setrlimit, test_kill_process,
+};
+
+/// Lets this process have as many files open as it may; how many that is.
+///
+/// # Errors
+/// When the system refuses.
+pub fn raise_file_limit() -> std::io::Result<usize> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(limit.maximum.and_then(|maximum| maximum.try_into().ok()).unwrap_or(usize::MAX))
+}
 
 /// A process and its descendants, measured as one.
 #[derive(Debug)]

@@ -79,14 +79,19 @@ impl Server {
     }
 
     /// It, and its children: the virtual machine of a keeper.
-    fn pids(&self) -> Vec<u32> {
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.pid());
         let children = std::fs::read_to_string(path).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         std::iter::once(self.pid()).chain(children).collect()
     }
 
-    fn time(&self) -> io::Result<Duration> {
+    /// The processor time that it has had.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn time(&self) -> io::Result<Duration> {
         self.pids().into_iter().map(cpu::time).sum()
     }
 

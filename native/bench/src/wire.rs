@@ -1,11 +1,12 @@
 //! Clients that measure.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use epmd_core::{Alive2, Request};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 /// A port that nobody listens on.
 ///
@@ -25,9 +26,27 @@ pub fn connect(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The same from an address of the loopback network: one alone has too few ports for
+/// many connections, and for those that have just ended.
+///
+/// # Errors
+/// As [`connect`], or when it is none.
+pub fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrV4::new(source, 0))?;
+    rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
+}
+
 /// A port that is listened on as long as this process lives: that of all nodes
 /// that it registers. (Those of OTP listen before they register.)
-fn node_port() -> io::Result<u16> {
+///
+/// # Errors
+/// When the system has none.
+pub fn node_port() -> io::Result<u16> {
     static LISTENER: OnceLock<TcpListener> = OnceLock::new();
     let listener = match LISTENER.get() {
         Some(listener) => listener,

@@ -5,14 +5,13 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
-
 use crate::epmd::Epmd;
 use crate::nodes::{Listeners, Node};
 use crate::options::Options;
 use crate::saboteur::{Release, Saboteurs};
 use crate::subject::Subject;
 use bench::chance::Chance;
+use bench::process::raise_file_limit;
 
 /// That of the units.
 const EPMD_PORT: u16 = 4369;
@@ -35,9 +34,7 @@ impl Stage {
     /// # Errors
     /// When it does not start.
     pub fn set(options: &Options) -> Result<Self, Box<dyn Error>> {
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        setrlimit(Resource::Nofile, limit)?;
+        raise_file_limit()?;
         // Inside a host with systemd the release is there already.
         let (port, saboteurs, release) = match options.text("inside") {
             Some(port) => (EPMD_PORT, Saboteurs::expect_on(port.parse()?)?, None),
