@@ -6,6 +6,7 @@
 # make install          the release in PREFIX (/opt/portmapper); with
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
 # make uninstall        takes that back; the same variables
+# make check-memory     1,000 lives of the port mapper in one VM, with AddressSanitizer
 # make bench            processor time a request, beside C epmd, in docs/benchmarks.md
 # make bench-scale      ten minutes with as many nodes as the limit of open files allows,
 #                       2,000 of which end and register again each second
@@ -31,7 +32,7 @@ run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
-.PHONY: soak soak-rings soak-scale soak-table soak-short
+.PHONY: check-memory soak soak-rings soak-scale soak-table soak-short
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -53,6 +54,12 @@ install:
 
 uninstall:
 	@native/install.sh uninstall "$(PREFIX)" $(OTP)
+
+check-memory:
+	rebar3 compile
+	@test/memory/run $(LIVES)
+
+LIVES = 1000
 
 # What is killed leaves its socket there.
 ASIDE = directory=$$(mktemp -d); trap 'rm -r "$$directory"' EXIT; RUNTIME_DIRECTORY=$$directory

@@ -16,6 +16,7 @@
     phase/1,
     resume/1,
     trim_memory/0,
+    resources/0,
     stop/1,
     leave/1,
     panic_thread/1,
@@ -188,6 +189,11 @@ resume(Server) ->
 %% @doc Gives memory that the C library keeps for later back to the system.
 -spec trim_memory() -> ok.
 trim_memory() ->
+    loaded(?FUNCTION_NAME, []).
+
+%% @doc How many terms of Rust's the VM has, for tests of what a stop leaves behind.
+-spec resources() -> non_neg_integer().
+resources() ->
     loaded(?FUNCTION_NAME, []).
 
 %% @doc Closes every socket, and waits for that.

@@ -18,7 +18,7 @@ use rustler::types::atom::ok;
 use rustler::{Atom, Binary, Env, LocalPid, NifResult, Term};
 
 use crate::library::Library;
-use crate::owner::Owner;
+use crate::owner::{Owner, Watch};
 use crate::place::{Absence, Current, Handle};
 use crate::subscriptions::Left;
 use crate::terms::{atoms, binary};
@@ -104,6 +104,11 @@ fn resume(current: Current) -> Atom {
 fn trim_memory() -> Atom {
     system::trim_memory();
     ok()
+}
+
+#[rustler::nif]
+fn resources() -> usize {
+    Watch::count()
 }
 
 #[rustler::nif(schedule = "DirtyIo")]

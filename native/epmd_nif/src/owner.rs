@@ -1,6 +1,7 @@
 //! The Erlang process that owns the server: whoever attached last.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use epmd_server::Notice;
 use parking_lot::Mutex;
@@ -17,7 +18,27 @@ pub(crate) struct Owner {
 }
 
 /// Tells when a process ends, as long as it is kept.
-pub(crate) struct Watch;
+pub(crate) struct Watch(());
+
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
+
+impl Watch {
+    fn new() -> Self {
+        WATCHES.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+
+    /// How many there are.
+    pub(crate) fn count() -> usize {
+        WATCHES.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCHES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Resource for Watch {
     const IMPLEMENTS_DOWN: bool = true;
@@ -34,7 +55,7 @@ impl Owner {
         if self.pid.lock().replace(pid) == Some(pid) {
             return false;
         }
-        let watch = ResourceArc::new(Watch);
+        let watch = ResourceArc::new(Watch::new());
         // It is alive: it makes this call.
         let _ = env.monitor(&watch, &pid);
         *self.watch.lock() = Some(watch);
