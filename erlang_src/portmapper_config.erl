@@ -55,8 +55,8 @@
 %% `raise_file_limit': raise the soft limit of open files to the hard one;
 %% `false' by default, for a node that does nothing else. `process_name': what
 %% `ps' and others call the process, at most 15 bytes; by default, or if empty, what
-%% they call it anyway. `trim_memory': give memory that only the start needed back
-%% to the system; `false' by default. These too are for a node that does nothing else.
+%% they call it anyway. `trim_memory': give memory back to the system that only the
+%% start needed, or many nodes that came and went; `false' by default. These too are for a node that does nothing else.
 %% `systemd': serve on the listening sockets that a service manager handed over to
 %% this VM, and tell it how the port mapper is (`READY', `STATUS', `STOPPING',
 %% `WATCHDOG'); `false' by default. `stored_descriptors': how many descriptors the

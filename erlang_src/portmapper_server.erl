@@ -17,15 +17,20 @@
 %% Milliseconds between two attempts to get the server into the library that is
 %% loaded.
 -define(ATTACH_INTERVAL, 5000).
-%% Milliseconds after which a VM that was started for this has started.
+%% Milliseconds after which a VM that was started for this has started, and after
+%% which nothing else is to be expected.
 -define(TRIM_AFTER, 1000).
+%% So many notices leave memory behind that is worth to be given back.
+-define(MANY, 1000).
 
 -record(state, {
     server :: portmapper_nif:server(),
     %% When the server's thread was replaced last, in monotonic milliseconds.
     resumed = erlang:monotonic_time(millisecond) - ?RESUME_INTERVAL :: integer(),
     %% When the holder of a name was searched for last, alike.
-    searched = portmapper_log:not_searched() :: integer()
+    searched = portmapper_log:not_searched() :: integer(),
+    %% Notices since memory was given back.
+    noticed = 0 :: non_neg_integer()
 }).
 
 -spec start_link() -> gen_server:start_ret().
@@ -136,8 +141,9 @@ init([]) ->
             Phase = attach(Server),
             %% What happened while nobody listened.
             self() ! portmapper,
-            Phase =/= elsewhere andalso trim_later(portmapper_nif:config(Server)),
-            {ok, #state{server = Server}};
+            State = #state{server = Server},
+            Phase =/= elsewhere andalso trim_later(State),
+            {ok, State};
         {error, Reason} ->
             %% The one before was closed unasked, and there is no other to be had.
             portmapper_log:cannot_start(Reason),
@@ -145,11 +151,20 @@ init([]) ->
             {stop, {shutdown, Reason}}
     end.
 
-trim_later(#{trim_memory := true}) ->
-    _ = erlang:send_after(?TRIM_AFTER, self(), trim_memory),
-    ok;
-trim_later(_Config) ->
-    ok.
+trim_later(#state{server = Server, noticed = Noticed}) ->
+    case portmapper_nif:config(Server) of
+        #{trim_memory := true} ->
+            _ = erlang:send_after(?TRIM_AFTER, self(), {trim_memory, Noticed}),
+            ok;
+        _ ->
+            ok
+    end.
+
+%% Counts notices, and sees to it that memory is given back when there were many.
+noticed(Count, #state{noticed = Before} = State) ->
+    Counted = State#state{noticed = Before + Count},
+    Before < ?MANY andalso Before + Count >= ?MANY andalso trim_later(Counted),
+    Counted.
 
 %% @private
 handle_call({reconfigure, Changes}, _From, State) ->
@@ -187,16 +202,20 @@ handle_info(portmapper, #state{server = Server} = State) ->
             {noreply, State};
         Phase ->
             {Notices, Missed} = portmapper_nif:take_notices(Server, ?BATCH),
-            look(Phase, Notices, log(Notices, Missed, State))
+            look(Phase, Notices, noticed(length(Notices), log(Notices, Missed, State)))
     end;
 handle_info({portmapper, Notices, Missed}, State) ->
     %% From the library that the server was in before.
     {noreply, log(Notices, Missed, State)};
-handle_info(trim_memory, State) ->
-    %% The heaps of those that had to do with the start are large.
+handle_info({trim_memory, Noticed}, #state{noticed = Noticed} = State) ->
+    %% The heaps of those that had much to do are large.
     _ = [erlang:garbage_collect(Pid) || Pid <- processes()],
     ok = portmapper_nif:trim_memory(),
-    {noreply, State, hibernate};
+    {noreply, State#state{noticed = 0}, hibernate};
+handle_info({trim_memory, _Before}, State) ->
+    %% Not while there is much to do.
+    ok = trim_later(State),
+    {noreply, State};
 handle_info(_Message, State) ->
     {noreply, State}.
 
