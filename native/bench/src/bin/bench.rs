@@ -121,6 +121,8 @@ impl Subject {
     /// The bytes of user memory that each held node takes.
     fn memory_per_node(&self, population: usize) -> Result<f64> {
         debug_assert_eq!(self.held.len(), population);
+        // What the rounds needed is given back once they are over.
+        sleep(Duration::from_secs(3));
         let grown = private(&self.server)?.saturating_sub(self.empty);
         Ok(grown as f64 / population as f64)
     }
