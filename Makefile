@@ -10,6 +10,7 @@
 # make bench            processor time a request, beside C epmd, in docs/benchmarks.md
 # make bench-scale      ten minutes with as many nodes as the limit of open files allows,
 #                       2,000 of which end and register again each second
+# make bench-core       time and allocations of codec and registry alone
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
 # make soak             ten minutes of what can die, with real nodes that come and go;
 #                       SOAK_SEED=N repeats the choices of another run
@@ -71,6 +72,9 @@ bench: release
 bench-scale: release
 	cargo build --quiet --release --locked --package bench
 	$(ASIDE) $(or $(CARGO_TARGET_DIR),target)/release/scale $(RELEASE)
+
+bench-core:
+	cargo bench --locked --package epmd_core --bench core
 
 bench-footprint: release
 	$(ASIDE) cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)
