@@ -18,6 +18,7 @@
 -export([
     names/0,
     names/1,
+    names/2,
     lookup/1,
     lookup/2,
     count/0,
@@ -171,6 +172,33 @@ names() ->
 names(Glob) ->
     Binary = to_binary(Glob),
     portmapper_server:call(fun(Server) -> portmapper_nif:names(Server, Binary) end).
+
+%% @doc The same of the port mapper of another host, or another port: one of this kind
+%% matches the pattern itself, so that no more is sent than matches; any other EPMD is
+%% asked for all names. `Where' is a host (its name or address), or a map with `host',
+%% `port' (that of `ERL_EPMD_PORT', else 4369, by default) and `timeout', in
+%% milliseconds for all of the call (5000).
+%%
+%% ```
+%% portmapper:names("web*", "db.example").
+%% {ok,[{<<"web1">>,35437}]}
+%% '''
+%%
+%% Whatever the other side does costs no more than that time, and no more memory than 16 MB:
+%% silence is a `timeout', a close without an answer `unanswered', what is no answer
+%% `bad_reply', and one without end `too_long'. Fails with `badarg' if the pattern breaks
+%% the rules for names. The application need not be started.
+-spec names(Glob :: name(), Where :: portmapper_remote:host() | portmapper_remote:where()) ->
+    {ok, [{Name :: binary(), inet:port_number()}]}
+    | {error, portmapper_remote:reason() | portmapper_options:bad_option()}.
+names(Glob, Where) when is_map(Where) ->
+    Binary = to_binary(Glob),
+    case portmapper_options:remote(Where) of
+        {ok, All} -> portmapper_remote:names(Binary, All);
+        {error, _} = Error -> Error
+    end;
+names(Glob, Host) ->
+    names(Glob, #{host => Host}).
 
 %% @equiv lookup(Name, #{holder => true})
 -spec lookup(name()) -> {ok, node_info()} | {error, not_found}.

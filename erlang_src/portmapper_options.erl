@@ -1,7 +1,7 @@
 %% @doc Options of calls, checked and completed.
 -module(portmapper_options).
 
--export([lookup/1, registration/2]).
+-export([lookup/1, registration/2, remote/1, watch/1]).
 -export_type([bad_option/0]).
 
 -type bad_option() :: {bad_option, #{key := term(), value := term(), expected := binary()}}.
@@ -38,12 +38,61 @@ bad_registration(Key, Value) when Key =:= highest_version; Key =:= lowest_versio
 bad_registration(Key, Value) ->
     wrong(Key, Value, <<"one of type, protocol, highest_version, lowest_version, extra">>).
 
+%% @doc Those of {@link portmapper:names/2}.
+-spec remote(map()) -> {ok, map()} | {error, bad_option()}.
+remote(Options) ->
+    checked(#{port => default_port(), timeout => 5000}, with_host(Options), fun bad_remote/2).
+
+%% @doc Those of {@link portmapper_watch:start_link/1}, the pattern as a binary.
+-spec watch(map()) -> {ok, map()} | {error, bad_option()}.
+watch(Options) ->
+    Defaults = #{port => default_port(), timeout => 5000, glob => <<"*">>},
+    Given = maps:map(fun as_text/2, with_host(Options)),
+    checked(Defaults, Given, fun bad_watch/2).
+
+with_host(Options) ->
+    maps:merge(#{host => undefined}, Options).
+
+as_text(glob, Glob) when is_atom(Glob) -> atom_to_binary(Glob);
+as_text(glob, Glob) when is_list(Glob) -> unicode:characters_to_binary(Glob);
+as_text(_Key, Value) -> Value.
+
+%% That of the clients of OTP.
+default_port() ->
+    case string:to_integer(os:getenv("ERL_EPMD_PORT", "")) of
+        {Port, ""} when Port >= 1, Port =< 65535 -> Port;
+        _ -> 4369
+    end.
+
+bad_remote(host, Host) when Host =/= undefined, Host =/= "", Host =/= <<>>,
+        (is_atom(Host) orelse is_list(Host) orelse is_binary(Host)) -> [];
+bad_remote(host, Host) when tuple_size(Host) =:= 4; tuple_size(Host) =:= 8 -> [];
+bad_remote(host, Host) -> wrong(host, Host, <<"the name or the address of a host">>);
+bad_remote(port, Port) -> positive(port, Port, 65535);
+bad_remote(timeout, Timeout) -> positive(timeout, Timeout, 16#7fffffff);
+bad_remote(Key, Value) -> wrong(Key, Value, <<"one of host, port, timeout">>).
+
+bad_watch(glob, Glob) ->
+    try portmapper_nif:matching(Glob, []) of
+        [] -> []
+    catch
+        error:badarg -> wrong(glob, Glob, <<"a pattern of 1 to 255 characters">>)
+    end;
+bad_watch(Key, Value) when Key =:= host; Key =:= port; Key =:= timeout ->
+    bad_remote(Key, Value);
+bad_watch(Key, Value) ->
+    wrong(Key, Value, <<"one of host, port, timeout, glob">>).
+
 %% The options with what is left out, unless one is wrong.
 checked(Defaults, Options, Bad) ->
     case [Error || {Key, Value} <- maps:to_list(Options), Error <- Bad(Key, Value)] of
         [] -> {ok, maps:merge(Defaults, Options)};
         [Error | _] -> {error, {bad_option, Error}}
     end.
+
+positive(_Key, Value, Max) when is_integer(Value), Value >= 1, Value =< Max -> [];
+positive(Key, Value, Max) ->
+    wrong(Key, Value, <<"an integer from 1 to ", (integer_to_binary(Max))/binary>>).
 
 integer(_Key, Value, Max) when is_integer(Value), Value >= 0, Value =< Max -> [];
 integer(Key, Value, Max) ->

@@ -1,0 +1,334 @@
+%% Port mappers of other hosts are asked and watched, whatever they are, and whatever they
+%% do.
+-module(remote_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, end_per_testcase/2]).
+-export([
+    names_of_another_port_mapper_are_listed_by_pattern/1,
+    names_of_c_epmd_are_listed_by_pattern/1,
+    a_lying_port_mapper_costs_its_time_out_and_nothing_else/1,
+    a_host_is_a_name_or_an_address/1,
+    wrong_options_are_named/1,
+    a_port_mapper_is_watched/1,
+    a_watch_is_taken_up_again_after_a_restart/1,
+    c_epmd_cannot_be_watched/1,
+    a_lying_port_mapper_is_not_believed/1,
+    a_slow_process_is_told_no_more_than_it_can_take/1,
+    a_watch_ends_with_its_process/1
+]).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [
+        names_of_another_port_mapper_are_listed_by_pattern,
+        names_of_c_epmd_are_listed_by_pattern,
+        a_lying_port_mapper_costs_its_time_out_and_nothing_else,
+        a_host_is_a_name_or_an_address,
+        wrong_options_are_named,
+        a_port_mapper_is_watched,
+        a_watch_is_taken_up_again_after_a_restart,
+        c_epmd_cannot_be_watched,
+        a_lying_port_mapper_is_not_believed,
+        a_slow_process_is_told_no_more_than_it_can_take,
+        a_watch_ends_with_its_process
+    ].
+
+end_per_testcase(_Case, _Config) ->
+    own_vm:stop().
+
+names_of_another_port_mapper_are_listed_by_pattern(_Config) ->
+    Port = own_vm:start(),
+    Where = #{host => {127, 0, 0, 1}, port => Port},
+    ?assertEqual({ok, []}, portmapper:names("*", Where)),
+    [{ok, _} = portmapper:register(Name, 1) || Name <- ["web1", "db1", "web2", "wöb", "a at port 7"]],
+    ?assertEqual({ok, [{<<"web2">>, 1}, {<<"web1">>, 1}]}, portmapper:names("web?", Where)),
+    ?assertEqual({ok, portmapper:names("[!w]*")}, portmapper:names('[!w]*', Where)),
+    ?assertEqual({ok, portmapper:names()}, portmapper:names("*", Where)),
+    %% They were matched there.
+    ?assertMatch(#{counters := #{listings := 4, refused := #{unknown_request := 0}}}, portmapper:info()).
+
+names_of_c_epmd_are_listed_by_pattern(_Config) ->
+    {Epmd, Port} = start_c_epmd(),
+    {ok, _, _} = testkit:register(Port, "web1", 1001),
+    {ok, _, _} = testkit:register(Port, "db1", 1002),
+    Where = #{host => "127.0.0.1", port => Port},
+    ?assertEqual({ok, [{<<"web1">>, 1001}]}, portmapper:names("w*", Where)),
+    {ok, All} = portmapper:names("*", Where),
+    ?assertEqual([{<<"db1">>, 1002}, {<<"web1">>, 1001}], lists:sort(All)),
+    stop_c_epmd(Epmd).
+
+a_lying_port_mapper_costs_its_time_out_and_nothing_else(_Config) ->
+    Line = <<"name n at port 1\n">>,
+    Endless = fun(Socket) -> endlessly(Socket, binary:copy(Line, 4000)) end,
+    [
+        begin
+            Liar = lie(Lie),
+            Where = Liar#{host => {127, 0, 0, 1}, timeout => 500},
+            {Time, Result} = timer:tc(portmapper, names, ["*", Where]),
+            ?assertEqual({error, Expected}, Result),
+            ?assert(Time < 2_000_000),
+            stop_lying(Liar)
+        end
+     || {Expected, Lie} <- [
+            {timeout, fun(_Socket) -> timer:sleep(infinity) end},
+            {timeout, fun(Socket) -> slowly(Socket, Line) end},
+            {unanswered, fun(_Socket) -> ok end},
+            {bad_reply, fun(Socket) -> gen_tcp:send(Socket, "HTTP/1.1 400 Bad Request\r\n\r\n") end},
+            {bad_reply, fun(Socket) -> gen_tcp:send(Socket, <<1>>) end},
+            {bad_reply, fun(Socket) -> gen_tcp:send(Socket, <<0, 0, 17, 17, "name n at port 65536\n">>) end},
+            {bad_reply, fun(Socket) -> gen_tcp:send(Socket, <<0, 0, 17, 17, Line/binary, "name n at po">>) end}
+        ]
+    ],
+    Liar = lie(Endless),
+    ?assertEqual(
+        {error, too_long}, portmapper:names("*", Liar#{host => {127, 0, 0, 1}, timeout => 20_000})
+    ),
+    stop_lying(Liar),
+    {ok, Nobody} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Nobody),
+    ok = gen_tcp:close(Nobody),
+    ?assertEqual({error, econnrefused}, portmapper:names("*", #{host => "127.0.0.1", port => Port})).
+
+a_host_is_a_name_or_an_address(_Config) ->
+    Port = own_vm:start(),
+    [
+        ?assertEqual({Host, {ok, []}}, {Host, portmapper:names("*", #{host => Host, port => Port})})
+     || Host <- [localhost, "localhost", <<"localhost">>, "127.0.0.1", {127, 0, 0, 1}]
+    ],
+    [{_, Port} | Others] = maps:get(addresses, portmapper:info()),
+    [
+        ?assertEqual({ok, []}, portmapper:names("*", #{host => Host, port => Port}))
+     || Host <- ["::1", {0, 0, 0, 0, 0, 0, 0, 1}], Others =/= []
+    ],
+    os:putenv("ERL_EPMD_PORT", integer_to_list(Port)),
+    ?assertEqual({ok, []}, portmapper:names("*", "127.0.0.1")).
+
+wrong_options_are_named(_Config) ->
+    [
+        begin
+            ?assertMatch({error, {bad_option, #{key := Key}}}, portmapper:names("*", Options)),
+            ?assertMatch({error, {bad_option, #{key := Key}}}, portmapper_watch:start_link(Options))
+        end
+     || {Key, Options} <- [
+            {host, #{}},
+            {host, #{host => ""}},
+            {port, #{host => a, port => 0}},
+            {timeout, #{host => a, timeout => infinity}},
+            {prot, #{host => a, prot => 1}}
+        ]
+    ],
+    ?assertMatch({error, {bad_option, #{key := host}}}, portmapper:names("*", "")),
+    ?assertMatch(
+        {error, {bad_option, #{key := glob}}}, portmapper_watch:start_link(#{host => a, glob => ""})
+    ),
+    ?assertError(badarg, portmapper:names("", "127.0.0.1")).
+
+a_port_mapper_is_watched(_Config) ->
+    Port = own_vm:start(),
+    {ok, _} = portmapper:register("db1", 1001),
+    {ok, Creation} = portmapper:register("wöb1", 1002),
+    {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port, glob => "w*"}),
+    Name = <<"wöb1"/utf8>>,
+    Node = #{name => Name, port => 1002, type => 77, creation => Creation},
+    ?assertEqual({2, {nodes, [Node], 0}}, told(Pid)),
+    ok = portmapper:drop("db1"),
+    ok = portmapper:drop("wöb1"),
+    ?assertEqual({4, {down, #{name => Name, creation => Creation, reason => dropped}}}, told(Pid)),
+    {ok, Next} = portmapper:register("wöb1", 1003),
+    ?assertEqual({5, {up, Node#{port := 1003, creation := Next}}}, told(Pid)),
+    ok = portmapper_watch:stop(Pid),
+    testkit:wait_until(fun() -> maps:get(open_connections, portmapper:info()) =:= 0 end),
+    ?assertEqual([], messages()).
+
+a_watch_is_taken_up_again_after_a_restart(_Config) ->
+    Port = own_vm:start(),
+    {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
+    {0, {nodes, [], 0}} = told(Pid),
+    ok = portmapper:stop(),
+    ?assertEqual({0, {lost, closed}}, told(Pid)),
+    ok = application:set_env(portmapper, port, Port),
+    ok = application:start(portmapper),
+    {ok, _} = portmapper:register("n1", 1),
+    Names = told_names(Pid),
+    ?assertEqual([<<"n1">>], Names),
+    ok = portmapper_watch:stop(Pid).
+
+%% It may be registered before or after it is connected again.
+told_names(Pid) ->
+    case told(Pid) of
+        {_, {nodes, [], 0}} ->
+            {1, {up, #{name := Name}}} = told(Pid),
+            [Name];
+        {_, {nodes, Nodes, 0}} ->
+            [Name || #{name := Name} <- Nodes]
+    end.
+
+c_epmd_cannot_be_watched(_Config) ->
+    {Epmd, Port} = start_c_epmd(),
+    {ok, Socket, _} = testkit:register(Port, "n1", 1001),
+    {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
+    ?assertEqual({0, {lost, unanswered}}, told(Pid)),
+    ok = portmapper_watch:stop(Pid),
+    ?assertEqual({ok, 1001}, testkit:lookup(Port, "n1")),
+    ok = gen_tcp:close(Socket),
+    stop_c_epmd(Epmd).
+
+a_lying_port_mapper_is_not_believed(_Config) ->
+    Begin = <<9:16, "B", 0:64>>,
+    End = <<9:16, "E", 7:64>>,
+    Node = <<9:16, "N", 4:32, 1:16, 77, "n">>,
+    Whole = [Begin, Node, End],
+    [
+        begin
+            Liar = lie(Lie),
+            {ok, Pid} = portmapper_watch:start_link(Liar#{host => {127, 0, 0, 1}, timeout => 500}),
+            %% It is tried again, and told once.
+            ?assertEqual({0, {lost, Expected}}, told(Pid)),
+            ok = portmapper_watch:stop(Pid),
+            stop_lying(Liar)
+        end
+     || {Expected, Lie} <- [
+            {timeout, fun(_Socket) -> timer:sleep(infinity) end},
+            {timeout, fun(Socket) -> slowly(Socket, [Begin, lists:duplicate(1000, Node)]) end},
+            {unanswered, fun(_Socket) -> ok end},
+            {bad_message, fun(Socket) -> sends(Socket, "HTTP/1.1 400 Bad Request\r\n\r\n") end},
+            {bad_message, fun(Socket) -> sends(Socket, Node) end},
+            {bad_message, fun(Socket) -> sends(Socket, [Begin, <<9:16, "N", 4:32, 1:16, 77, 255>>]) end},
+            {bad_message, fun(Socket) -> sends(Socket, [Begin, <<0:16>>]) end},
+            {bad_message, fun(Socket) -> sends(Socket, <<65535:16, "B">>) end},
+            {too_long, fun(Socket) ->
+                Long = binary:copy(<<"n">>, 1000),
+                ok = gen_tcp:send(Socket, Begin),
+                endlessly(Socket, binary:copy(<<1008:16, "N", 4:32, 1:16, 77, Long/binary>>, 100))
+            end}
+        ]
+    ],
+    %% What it said before stays said.
+    Liar = lie(fun(Socket) -> sends(Socket, [Whole, <<3:16, "Xyz">>, Node]) end),
+    {ok, Pid} = portmapper_watch:start_link(Liar#{host => {127, 0, 0, 1}}),
+    ?assertMatch({7, {nodes, [#{name := <<"n">>, creation := 4}], 0}}, told(Pid)),
+    ?assertEqual({0, {lost, bad_message}}, told(Pid)),
+    ok = portmapper_watch:stop(Pid),
+    stop_lying(Liar).
+
+a_slow_process_is_told_no_more_than_it_can_take(_Config) ->
+    Up = <<17:16, "U", 8:64, 4:32, 1:16, 77, "n">>,
+    Liar = lie(fun(Socket) ->
+        ok = gen_tcp:send(Socket, [<<9:16, "B", 0:64>>, <<9:16, "E", 7:64>>]),
+        endlessly(Socket, binary:copy(Up, 1000))
+    end),
+    {ok, Pid} = portmapper_watch:start_link(Liar#{host => {127, 0, 0, 1}}),
+    Length = fun() -> element(2, process_info(self(), message_queue_len)) end,
+    testkit:wait_until(fun() -> Length() >= 10_000 end),
+    %% It sleeps, and has read no more than it was about to.
+    testkit:wait_until(fun() ->
+        process_info(Pid, [status, message_queue_len]) =:= [{status, waiting}, {message_queue_len, 0}]
+    end),
+    ?assert(Length() =< 10_100),
+    [told(Pid) || _ <- lists:seq(1, 5_000)],
+    testkit:wait_until(fun() -> Length() >= 10_000 end),
+    ok = portmapper_watch:stop(Pid),
+    stop_lying(Liar),
+    ?assertEqual([], messages()).
+
+a_watch_ends_with_its_process(_Config) ->
+    Port = own_vm:start(),
+    Self = self(),
+    Owner = spawn(fun() ->
+        {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
+        {0, {nodes, [], 0}} = told(Pid),
+        Self ! {watched_by, Pid}
+    end),
+    receive
+        {watched_by, Pid} -> testkit:wait_until(fun() -> not is_process_alive(Pid) end)
+    end,
+    ?assertNot(is_process_alive(Owner)),
+    testkit:wait_until(fun() -> maps:get(open_connections, portmapper:info()) =:= 0 end).
+
+told(Pid) ->
+    receive
+        {portmapper_watch, Pid, Sequence, Event} -> {Sequence, Event}
+    after 10_000 -> error({not_told, messages()})
+    end.
+
+messages() ->
+    element(2, process_info(self(), messages)).
+
+%% Something that listens as a port mapper does, takes a request, and does with each
+%% connection what it is told, until it is stopped.
+lie(Lie) ->
+    Self = self(),
+    Pid = spawn_link(fun() ->
+        {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+        {ok, Port} = inet:port(Listener),
+        Self ! {self(), Port},
+        accept(Listener, Lie)
+    end),
+    receive
+        {Pid, Port} ->
+            put(liar, Pid),
+            #{port => Port}
+    end.
+
+accept(Listener, Lie) ->
+    {ok, Socket} = gen_tcp:accept(Listener),
+    Pid = spawn_link(fun() ->
+        receive
+            go_on -> ok
+        end,
+        {ok, <<Length:16>>} = gen_tcp:recv(Socket, 2),
+        {ok, _} = gen_tcp:recv(Socket, Length),
+        _ = Lie(Socket),
+        ok = gen_tcp:close(Socket)
+    end),
+    ok = gen_tcp:controlling_process(Socket, Pid),
+    Pid ! go_on,
+    accept(Listener, Lie).
+
+stop_lying(_Liar) ->
+    Pid = erase(liar),
+    true = unlink(Pid),
+    Monitor = monitor(process, Pid),
+    true = exit(Pid, shutdown),
+    receive
+        {'DOWN', Monitor, process, Pid, _} -> ok
+    end.
+
+sends(Socket, Bytes) ->
+    ok = gen_tcp:send(Socket, Bytes),
+    %% The other side closes.
+    {error, _} = gen_tcp:recv(Socket, 0).
+
+slowly(Socket, Bytes) ->
+    [
+        begin
+            _ = gen_tcp:send(Socket, <<Byte>>),
+            timer:sleep(50)
+        end
+     || <<Byte>> <= iolist_to_binary(Bytes)
+    ].
+
+endlessly(Socket, Bytes) ->
+    case gen_tcp:send(Socket, Bytes) of
+        ok -> endlessly(Socket, Bytes);
+        {error, _} -> ok
+    end.
+
+start_c_epmd() ->
+    Port = own_vm:free_port(),
+    Arguments = ["-port", integer_to_list(Port), "-address", "127.0.0.1"],
+    Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, Arguments}, stderr_to_stdout, exit_status]),
+    Where = #{host => {127, 0, 0, 1}, port => Port},
+    testkit:wait_until(fun() -> portmapper:names("*", Where) =:= {ok, []} end),
+    {Epmd, Port}.
+
+stop_c_epmd(Epmd) ->
+    {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
+    {0, _} = testkit:run(["kill", integer_to_list(Pid)]),
+    receive
+        {Epmd, {exit_status, _}} -> ok
+    end.
