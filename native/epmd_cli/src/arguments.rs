@@ -49,6 +49,7 @@ pub(crate) enum Verb {
     Started,
     Lookup(String),
     Match(String),
+    Watch(String),
     Info,
 }
 
@@ -65,7 +66,7 @@ pub(crate) enum UsageError {
     NotLast(&'static str),
     #[error("-replace and -takeover exclude each other")]
     Exclusive,
-    #[error("-json goes with -names, -dump, -lookup, -match and -info")]
+    #[error("-json goes with -names, -dump, -lookup, -match, -watch and -info")]
     NoJson,
 }
 
@@ -83,7 +84,8 @@ impl Arguments {
             action: Action::Start { daemon: false, begin: Begin::Bind },
         };
         let mut given = Given::default();
-        let mut words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
+        let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
+        let mut words = words.peekable();
         while let Some(word) = words.next() {
             let flag = FLAGS.iter().find(|flag| flag.names.contains(&word.as_str()));
             let flag = flag.ok_or(UsageError::Unknown(word))?;
@@ -93,6 +95,10 @@ impl Arguments {
                 return Err(UsageError::NotLast(verb));
             }
             let value = match flag.value {
+                Some(value) if value.starts_with('[') => {
+                    // All names, if there is no pattern.
+                    words.next_if(|word| !word.starts_with('-')).unwrap_or_else(|| "*".to_owned())
+                }
                 Some(value) => {
                     words.next().ok_or(UsageError::ValueMissing { flag: flag.name(), value })?
                 }
@@ -153,6 +159,7 @@ impl Arguments {
             Kind::Started => given.ask(self, name, Verb::Started),
             Kind::Lookup => given.ask(self, name, Verb::Lookup(value)),
             Kind::Match => given.ask(self, name, Verb::Match(value)),
+            Kind::Watch => given.ask(self, name, Verb::Watch(value)),
             Kind::Info => given.ask(self, name, Verb::Info),
             Kind::Help => self.action = Action::Help,
             Kind::Version => self.action = Action::Version,
@@ -302,6 +309,21 @@ mod tests {
         for line in ["-json", "-kill -json", "-json -stop n1", "-started -json", "-daemon -json"] {
             assert_eq!(read(line).unwrap_err(), UsageError::NoJson, "{line}");
         }
+    }
+
+    #[test]
+    fn watch_takes_a_pattern_or_none() {
+        for (line, glob, json) in [
+            ("-watch", "*", false),
+            ("-watch web*", "web*", false),
+            ("-watch -json", "*", true),
+            ("-watch n? -json", "n?", true),
+        ] {
+            let arguments = read(line).unwrap();
+            let action = Action::Ask(Verb::Watch(glob.into()));
+            assert_eq!((arguments.action, arguments.json), (action, json), "{line}");
+        }
+        assert_eq!(read("-watch a b").unwrap_err(), UsageError::Unknown("b".into()));
     }
 
     #[test]

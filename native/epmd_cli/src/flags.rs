@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Started,
     Lookup,
     Match,
+    Watch,
     Info,
     Help,
     Version,
@@ -57,7 +58,7 @@ pub(crate) struct Flag {
     pub(crate) group: Group,
     /// The first is the one that is listed first.
     pub(crate) names: &'static [&'static str],
-    /// The name of its value, if it takes one.
+    /// The name of its value, if it takes one; in brackets, if it may be left out.
     pub(crate) value: Option<&'static str>,
     /// Sentences.
     pub(crate) text: &'static str,
@@ -214,6 +215,15 @@ pub(crate) const FLAGS: &[Flag] = &[
          one of these and [!a-z] for any other. Exit status 1 if none does.",
     ),
     flag(
+        Kind::Watch,
+        Interactive,
+        &["-watch"],
+        Some("[Glob]"),
+        "Print the nodes that are registered, as -names does, and then a line for each that \
+         comes or goes; of the names that match, if a pattern is given, as with -match. Goes \
+         on until the connection ends, with exit status 1 then.",
+    ),
+    flag(
         Kind::Info,
         Interactive,
         &["-info"],
@@ -242,7 +252,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         Interactive,
         &["-json"],
         None,
-        "With -names, -dump, -lookup, -match or -info: print JSON.",
+        "With -names, -dump, -lookup, -match, -watch or -info: print JSON.",
     ),
     flag(Kind::Version, Interactive, &["-version"], None, "Print the version."),
     flag(Kind::Help, Interactive, &["-help"], None, "Print this."),

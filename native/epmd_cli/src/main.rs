@@ -23,6 +23,7 @@ mod syslog;
 mod takeover;
 mod verbs;
 mod voice;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -21,11 +21,16 @@ impl From<Status> for ExitCode {
     }
 }
 
+/// Prints something; whether somebody may still read it.
+pub(crate) fn write(text: &str) -> bool {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
 /// Prints a result, and passes the status on. Who reads it may have seen
 /// enough: that is no error.
 pub(crate) fn print(text: &str, status: Status) -> Status {
-    let mut out = stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = write(text);
     status
 }
 

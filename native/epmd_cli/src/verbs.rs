@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::arguments::Verb;
 use crate::client::{ask, connect, names};
 use crate::output::{Status, print, print_json, say};
+use crate::watching::watch;
 
 /// The longest name that C `epmd` takes for STOP, in bytes.
 const MAX_STOP_BYTES: usize = 1000;
@@ -37,6 +38,7 @@ pub(crate) fn run(verb: &Verb, port: u16, json: bool) -> Status {
         Verb::Stop(name) => stop(stream, name),
         Verb::Lookup(name) => lookup(stream, port, name, json),
         Verb::Match(glob) => matching(stream, port, glob, json),
+        Verb::Watch(glob) => watch(stream, glob, json),
         Verb::Info => info(stream, port, json),
     }
 }
