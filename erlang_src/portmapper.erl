@@ -128,7 +128,7 @@
     creation := creation(),
     peer := peer() | vm
 }.
-%% A node that has registered, as in {@link node_info()}.
+%% As in {@link node_info()}.
 
 -type options() :: #{
     type => byte(),
@@ -176,17 +176,15 @@ names(Glob) ->
 %% @doc The same of the port mapper of another host, or another port: one of this kind
 %% matches the pattern itself, so that no more is sent than matches; any other EPMD is
 %% asked for all names. `Where' is a host (its name or address), or a map with `host',
-%% `port' (that of `ERL_EPMD_PORT', else 4369, by default) and `timeout', in
-%% milliseconds for all of the call (5000).
+%% `port' and `timeout', see {@link portmapper_remote:where()}.
 %%
 %% ```
 %% portmapper:names("web*", "db.example").
 %% {ok,[{<<"web1">>,35437}]}
 %% '''
 %%
-%% Whatever the other side does costs no more than that time, and no more memory than 16 MB:
-%% silence is a `timeout', a close without an answer `unanswered', what is no answer
-%% `bad_reply', and one without end `too_long'. Fails with `badarg' if the pattern breaks
+%% Whatever the other side does costs no more than that time, and no more than 16 MB are
+%% read: see {@link portmapper_remote:reason()}. Fails with `badarg' if the pattern breaks
 %% the rules for names. The application need not be started.
 -spec names(Glob :: name(), Where :: portmapper_remote:host() | portmapper_remote:where()) ->
     {ok, [{Name :: binary(), inet:port_number()}]}
@@ -232,8 +230,7 @@ info() ->
 
 %% @equiv subscribe("*")
 -spec subscribe() -> {ok, reference()}.
-subscribe() ->
-    subscribe(<<"*">>).
+subscribe() -> subscribe(<<"*">>).
 
 %% @doc Has the caller told of the nodes whose names match a pattern, as in {@link
 %% names/1}: first of all that are registered, and then of every one that comes or

@@ -15,8 +15,8 @@
 %% all of a call; 5000 by default.
 
 -type reason() :: timeout | unanswered | bad_reply | too_long | inet:posix().
-%% Nothing came in time; the connection was closed without an answer, or with one that
-%% is none; or more came than is read.
+%% Not all came in time; the connection was closed without an answer, or with one that
+%% is none; or more came than is read; or what the system said.
 
 %% @doc See {@link portmapper:names/2}.
 -spec names(Glob :: binary(), #{host := host(), port := 1..65535, timeout := pos_integer()}) ->
@@ -75,7 +75,7 @@ node_in(_Line) ->
     error.
 
 %% The whole reply; nothing if it is closed unanswered.
--spec ask(Body :: binary(), where(), Deadline :: integer()) ->
+-spec ask(Body :: binary(), #{host := host(), port := 1..65535, _ => _}, Deadline :: integer()) ->
     {ok, binary()} | {error, reason()}.
 ask(Body, Where, Deadline) ->
     case connect(Where, [{packet, raw}], Deadline) of
@@ -108,8 +108,10 @@ ended(econnreset, []) -> {ok, <<>>};
 ended(Reason, _Received) -> {error, Reason}.
 
 %% @doc Connects, over IPv4 if the name of the host has such an address.
--spec connect(where(), [gen_tcp:connect_option()], Deadline :: integer()) ->
-    {ok, gen_tcp:socket()} | {error, timeout | inet:posix()}.
+-spec connect(#{host := host(), port := 1..65535, _ => _}, [gen_tcp:connect_option()], Deadline) ->
+    {ok, gen_tcp:socket()} | {error, timeout | inet:posix()}
+when
+    Deadline :: integer().
 connect(#{host := Given, port := Port}, Options, Deadline) ->
     Host = host(Given),
     All = [binary, {active, false}, {send_timeout, left(Deadline)}, {send_timeout_close, true}],

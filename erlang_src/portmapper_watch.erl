@@ -71,7 +71,7 @@
 
 -record(state, {
     owner :: pid(),
-    where :: map(),
+    where :: #{host := portmapper_remote:host(), port := 1..65535, _ => _},
     socket :: gen_tcp:socket() | undefined,
     %% What is told: nothing yet, all nodes (newest first, and bytes of them), or changes.
     phase = start :: start | {all, Missed :: non_neg_integer(), [node_up()], non_neg_integer()} | changes,
