@@ -176,7 +176,7 @@ names(Glob) ->
 %% @doc The same of the port mapper of another host, or another port: one of this kind
 %% matches the pattern itself, so that no more is sent than matches; any other EPMD is
 %% asked for all names. `Where' is a host (its name or address), or a map with `host',
-%% `port' and `timeout', see {@link portmapper_remote:where()}.
+%% `port' and `timeout', see {@link portmapper_remote:target()}.
 %%
 %% ```
 %% portmapper:names("web*", "db.example").
@@ -186,7 +186,7 @@ names(Glob) ->
 %% Whatever the other side does costs no more than that time, and no more than 16 MB are
 %% read: see {@link portmapper_remote:reason()}. Fails with `badarg' if the pattern breaks
 %% the rules for names. The application need not be started.
--spec names(Glob :: name(), Where :: portmapper_remote:host() | portmapper_remote:where()) ->
+-spec names(Glob :: name(), Where :: portmapper_remote:host() | portmapper_remote:target()) ->
     {ok, [{Name :: binary(), inet:port_number()}]}
     | {error, portmapper_remote:reason() | portmapper_options:bad_option()}.
 names(Glob, Where) when is_map(Where) ->

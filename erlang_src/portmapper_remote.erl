@@ -3,14 +3,14 @@
 -module(portmapper_remote).
 
 -export([connect/3, names/2]).
--export_type([where/0, host/0, reason/0]).
+-export_type([target/0, host/0, reason/0]).
 
 %% Bytes of the longest reply that is read: 20,000 names of 800 bytes.
 -define(MAX_REPLY, 16#1000000).
 
 -type host() :: inet:hostname() | inet:ip_address() | binary().
 
--type where() :: #{host := host(), port => 1..65535, timeout => 1..16#7fffffff}.
+-type target() :: #{host := host(), port => 1..65535, timeout => 1..16#7fffffff}.
 %% `port': that of `ERL_EPMD_PORT', else 4369, by default. `timeout': milliseconds for
 %% all of a call; 5000 by default.
 

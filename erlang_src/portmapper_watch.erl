@@ -54,7 +54,7 @@
     timeout => 1..16#7fffffff,
     glob => portmapper:name()
 }.
-%% As in {@link portmapper_remote:where()}; `glob' is `"*"' by default.
+%% As in {@link portmapper_remote:target()}; `glob' is `"*"' by default.
 
 -type node_up() :: #{
     name := binary(),
