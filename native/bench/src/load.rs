@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use epmd_core::Request;
 
 use crate::server::Server;
-use crate::wire::{connect, names, register};
+use crate::wire::{HELD_AT, connect, names, register, register_at};
 
 /// The name that is looked up.
 pub const LOOKED_UP: &str = "n0";
@@ -36,7 +36,7 @@ fn finish(mut stream: TcpStream) -> io::Result<()> {
 pub fn hold(server: &Server, held: &mut Vec<TcpStream>, count: usize) -> io::Result<()> {
     while held.len() < count {
         let name = format!("n{}", held.len());
-        held.push(register(server.port, &name)?);
+        held.push(register_at(HELD_AT, server.port, &name)?);
     }
     Ok(())
 }

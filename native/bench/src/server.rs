@@ -1,6 +1,7 @@
 //! The servers that are measured, each a process of its own.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wire::{connect, free_port};
+use crate::wire::{HELD_AT, connect, free_port};
 use crate::{cpu, wire};
 
 /// Who is measured.
@@ -45,7 +46,8 @@ impl Server {
             Kind::Floor => std::env::current_exe()?.with_file_name("floor"),
         };
         let mut command = Command::new(program);
-        command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+        let addresses = format!("{},{HELD_AT}", Ipv4Addr::LOCALHOST);
+        command.args(["-port", &port.to_string(), "-address", &addresses]);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ERL_") {
                 command.env_remove(name);

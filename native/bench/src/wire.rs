@@ -16,12 +16,21 @@ pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
 }
 
+/// Where the nodes connect to that are held. To find a port for one more connection
+/// takes the longer the more there are to the same address: both processors would be
+/// busy with what other clients do.
+pub const HELD_AT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 /// Connects to a port of this host.
 ///
 /// # Errors
 /// When nobody listens there.
 pub fn connect(port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    connect_to(Ipv4Addr::LOCALHOST, port)
+}
+
+fn connect_to(address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((address, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     Ok(stream)
 }
@@ -63,7 +72,15 @@ pub fn node_port() -> io::Result<u16> {
 /// # Errors
 /// When it is refused, or not answered.
 pub fn register(port: u16, name: &str) -> io::Result<TcpStream> {
-    let mut stream = connect(port)?;
+    register_at(Ipv4Addr::LOCALHOST, port, name)
+}
+
+/// The same at an address of this host.
+///
+/// # Errors
+/// As [`register`].
+pub fn register_at(address: Ipv4Addr, port: u16, name: &str) -> io::Result<TcpStream> {
+    let mut stream = connect_to(address, port)?;
     let alive = Alive2 {
         port: node_port()?,
         node_type: 77,
