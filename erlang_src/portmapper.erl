@@ -91,19 +91,17 @@
     uptime := non_neg_integer(),
     nodes := non_neg_integer(),
     open_connections := non_neg_integer(),
-    counters := #{refused := #{atom() => non_neg_integer()}, atom() => term()}
+    waiting_connections := non_neg_integer(),
+    waiting_notices := non_neg_integer(),
+    counters := #{refused := counts(), ended := counts(), atom() => non_neg_integer() | counts()}
 }.
 %% The version of the library that serves, addresses and port as bound, what remote
 %% peers may ask for, milliseconds since the start, registered nodes, open
-%% connections (registrations, and those that wait), and what was counted since the
-%% start, or since another version of the library was loaded: `accepted' connections,
-%% `answered' and `unanswered' requests, `registered' and `unregistered' nodes,
-%% of those the `evicted' ones (see `evict_stale' in {@link config()}), those `not_kept' (the
-%% service manager had no room for another descriptor),
-%% `lookups_hit', `lookups_missed', `listings', `watches' (requests to be told what
-%% happens), `refused' by reason, connections
-%% that were `silent' (closed without a byte), `timed_out', `unread' (the reply
-%% was) or `panicked' (by a defect), and how often it was `out_of_descriptors'.
+%% connections (registrations, and those that wait), those that wait, what waits to be
+%% logged, and what was counted since the start, or since another version of the library
+%% was loaded. `docs/counters.md' says what each counter counts, and how they add up.
+
+-type counts() :: #{Reason :: atom() => non_neg_integer()}.
 
 -type exposure() :: all | lookup | local.
 %% What peers on other hosts may ask for: `all' is to look names up and to list
@@ -285,13 +283,14 @@ register(Name, Port) ->
 %% {ok,1795438727}
 %% '''
 %%
-%% Errors: `name_in_use', `invalid_name' (empty, or with a NUL),
-%% `name_too_long', `extra_too_long', and `{bad_option, Map}' for a key or
-%% value that is wrong.
+%% Errors: `name_in_use', `too_many_nodes' (see `max_nodes' in {@link config()}),
+%% `invalid_name' (empty, or with a NUL), `name_too_long', `extra_too_long', and
+%% `{bad_option, Map}' for a key or value that is wrong.
 -spec register(name(), inet:port_number(), options()) ->
     {ok, creation()}
     | {error,
         name_in_use
+        | too_many_nodes
         | invalid_name
         | name_too_long
         | extra_too_long

@@ -15,6 +15,9 @@
     relaxed_command_check => boolean(),
     evict_stale => boolean(),
     packet_timeout => 1..86400,
+    local_reserve => 0..16#ffffffff,
+    max_nodes => none | 1..16#ffffffff,
+    max_nodes_per_process => none | 1..16#ffffffff,
     delay_accept => 0..86400,
     delay_write => 0..86400,
     remembered_names => 0..16#ffffffff,
@@ -48,6 +51,15 @@
 %% is the port of the other node, too), or of which the system does not tell; and so
 %% do the names of this VM. `packet_timeout': seconds that a connection may be silent
 %% before its request is complete, or may leave its reply unread; 60 by default.
+%% `local_reserve': how many descriptors are kept for connections of this host when
+%% they run short, of which others do not get the last ones; 64 by default, and half of
+%% all at the most. Then connections that wait for their peer are closed for new
+%% ones: of the address with the most of them (of IPv6 the /64), those that have waited
+%% longest without asking for anything; else those whose reply was left unread for the
+%% longest time. Registrations never are. `max_nodes': how many nodes may be registered,
+%% names of this VM included; `none' by default. `max_nodes_per_process': how many of them
+%% by one process; `none' by default. With it, each registration takes a search for the
+%% process that has the connection, some milliseconds on a busy host.
 %% `delay_accept', `delay_write': seconds that a connection waits before it is
 %% accepted, and a reply before it is sent, to have a test see a busy server; 0
 %% by default. `remembered_names': the number of names of gone nodes from which

@@ -1,22 +1,39 @@
 %% @doc What happens, as log events: what is asked at `debug', joins and leaves at
-%% `info', refusals at `notice' with the peer, defects at `error'.
+%% `info', refusals at `notice' with the peer, defects at `error'. However often a peer
+%% makes something happen, no more than a line a second is logged of it after the first
+%% 20 (of joins and leaves, 50 after 500), with the number of those that were not.
 -module(portmapper_log).
 
 -include_lib("kernel/include/logger.hrl").
 
 %% Milliseconds between two searches for the holder of a name at the least.
 -define(SEARCH_INTERVAL, 200).
+%% Milliseconds after which lines that were not logged are told of.
+-define(TELL_AFTER, 2000).
+%% Lines of a kind that are logged at once, and in a second from then on.
+-define(FEW, {20, 1}).
+-define(MANY, {500, 50}).
 
 -export([
     cannot_start/1,
     listening/1,
-    not_searched/0,
+    new/0,
     notices/4,
+    tell_suppressed/1,
     resumed/1,
     elsewhere/1,
     set_level/1,
     unset_level/1
 ]).
+-export_type([log/0]).
+
+-opaque log() :: #{
+    %% When the holder of a name was searched for last, in monotonic milliseconds.
+    searched := integer(),
+    rates := portmapper_rate:rates(),
+    %% Until lines that were not logged are told of.
+    timer => reference()
+}.
 
 -spec cannot_start(term()) -> ok.
 cannot_start(Reason) ->
@@ -44,51 +61,147 @@ elsewhere(Reason) ->
     ).
 
 %% @doc For the first call of {@link notices/4}.
--spec not_searched() -> Searched :: integer().
-not_searched() ->
-    erlang:monotonic_time(millisecond) - ?SEARCH_INTERVAL.
+-spec new() -> log().
+new() ->
+    #{searched => now_ms() - ?SEARCH_INTERVAL, rates => portmapper_rate:new()}.
 
-%% @doc Logs what has happened. Who holds the name that another one was refused is
-%% searched for, which takes a while, so not more often than it may be: `Searched'
-%% is when it was last, in monotonic milliseconds, and so is what is returned.
--spec notices([portmapper_nif:notice()], Missed, Searched, portmapper_nif:server()) ->
-    Searched
-when
-    Missed :: non_neg_integer(), Searched :: integer().
-notices(Notices, Missed, Searched, Server) ->
-    Log = fun(Notice, Before) -> notice(Notice, Before, Server) end,
-    Now = lists:foldl(Log, Searched, Notices),
+%% @doc Logs what has happened. Of what peers can make happen as often as they like, not
+%% every line is logged, and who holds the name that another one was refused is searched
+%% for now and then, for it takes a while. If lines are left to be told of, a message
+%% `tell_suppressed' has the caller call {@link tell_suppressed/1}.
+-spec notices([portmapper_nif:notice()], Missed, log(), portmapper_nif:server()) -> log() when
+    Missed :: non_neg_integer().
+notices(Notices, Missed, Log, Server) ->
+    {Suppressed, New} = lists:foldl(
+        fun(Notice, Before) -> notice(Notice, Before, Server) end, {0, Log}, Notices
+    ),
+    Suppressed > 0 andalso count(Suppressed, Server),
     Missed > 0 andalso
         ?LOG_WARNING("~b events came too fast and were not logged", [Missed]),
-    Now.
+    tell_later(New).
 
-notice({refused, Peer, name_in_use = Reason, Name}, Searched, Server) when is_binary(Name) ->
-    Now = erlang:monotonic_time(millisecond),
-    case Now - Searched >= ?SEARCH_INTERVAL andalso logger:allow(notice, ?MODULE) of
+%% The one that is gone counts no more.
+count(Suppressed, Server) ->
+    try
+        portmapper_nif:count_suppressed(Server, Suppressed)
+    catch
+        error:_ -> ok
+    end.
+
+tell_later(#{timer := _} = Log) ->
+    Log;
+tell_later(#{rates := Rates} = Log) ->
+    case portmapper_rate:is_quiet(Rates) of
+        true -> Log;
+        false -> Log#{timer => erlang:send_after(?TELL_AFTER, self(), tell_suppressed)}
+    end.
+
+%% @doc Tells how many lines were not logged of kinds that have not come since.
+-spec tell_suppressed(log()) -> log().
+tell_suppressed(#{rates := Rates} = Log) ->
+    {Silent, New} = portmapper_rate:silent(now_ms(), Rates),
+    _ = [
+        ?LOG(Level, "~b more lines were not logged: ~ts", [Count, kind(Kind)])
+     || {{Kind, Level}, Count} <- Silent
+    ],
+    tell_later(maps:remove(timer, Log#{rates := New})).
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).
+
+notice(Notice, {Suppressed, #{rates := Rates} = Log} = Before, Server) ->
+    case limit(Notice) of
+        none ->
+            ok = notice(Notice),
+            Before;
+        {Kind, Level, Limit} ->
+            case logger:allow(Level, ?MODULE) of
+                false ->
+                    Before;
+                true ->
+                    case portmapper_rate:admit({Kind, Level}, Limit, now_ms(), Rates) of
+                        {no, New} ->
+                            {Suppressed + 1, Log#{rates := New}};
+                        {{yes, Others}, New} ->
+                            {Text, Searched} = text(Notice, Log#{rates := New}, Server),
+                            ?LOG(Level, "~ts~ts", [Text, others(Others)]),
+                            {Suppressed, Searched}
+                    end
+            end
+    end.
+
+others(0) -> "";
+others(Count) -> io_lib:format(" (~b more lines of this kind were not logged)", [Count]).
+
+%% What peers can make happen: of which kind that is, its level, and how many lines are
+%% logged at once, and in a second from then on.
+limit({up, _Name, _Port, _Creation, _Peer}) -> {up, info, ?MANY};
+limit({down, _Name, _Creation, _Reason}) -> {down, info, ?MANY};
+limit({refused, _Peer, Reason, _Name}) -> {{refused, Reason}, notice, ?FEW};
+limit({too_many, _Peer, Reason, _Name, _Holder}) -> {{refused, Reason}, warning, ?FEW};
+limit({evicted, _Name, _Port, _Peer, _Successor}) -> {evicted, warning, ?FEW};
+limit({timed_out, _Peer}) -> {timed_out, notice, ?FEW};
+limit({crowded_out, _Peer}) -> {crowded_out, notice, ?FEW};
+limit({panicked, _Peer}) -> {panicked, error, ?FEW};
+limit(_Notice) -> none.
+
+kind(up) -> "nodes that are up";
+kind(down) -> "nodes that are down";
+kind({refused, Reason}) -> ["refused, ", refused(Reason)];
+kind(evicted) -> "evicted nodes";
+kind(timed_out) -> "closed, no whole request came in time";
+kind(crowded_out) -> "closed, there are too many connections";
+kind(panicked) -> "closed, a defect of portmapper".
+
+text({refused, Peer, name_in_use = Reason, Name}, #{searched := Searched} = Log, Server) when
+    is_binary(Name)
+->
+    Now = now_ms(),
+    case Now - Searched >= ?SEARCH_INTERVAL of
         true ->
-            Holder = holder(portmapper_nif:lookup_with_holder(Server, Name)),
-            ?LOG_NOTICE("refused ~ts as ~ts: ~ts~ts", [peer(Peer), Name, refused(Reason), Holder]),
-            Now;
+            Holder = by(portmapper_nif:lookup_with_holder(Server, Name)),
+            {[refused(Peer, Reason, Name), Holder], Log#{searched := Now}};
         false ->
-            ok = notice({refused, Peer, Reason, Name}),
-            Searched
+            {refused(Peer, Reason, Name), Log}
     end;
-notice(Notice, Searched, _Server) ->
-    ok = notice(Notice),
-    Searched.
+text(Notice, Log, _Server) ->
+    {text(Notice), Log}.
 
-holder({ok, #{holder := Holder}}) when map_size(Holder) > 0 ->
+by({ok, #{holder := Holder}}) when map_size(Holder) > 0 ->
     [" by ", portmapper_text:holder(Holder)];
-holder(_Unknown) ->
+by(_Unknown) ->
     "".
 
-notice({up, Name, Port, Creation, Peer}) ->
-    ?LOG_INFO(
+text({up, Name, Port, Creation, Peer}) ->
+    io_lib:format(
         "node ~ts is up: port ~b, creation ~b, from ~ts",
         [Name, Port, Creation, peer(Peer)]
     );
-notice({down, Name, Creation, Reason}) ->
-    ?LOG_INFO("node ~ts is down: creation ~b, ~ts", [Name, Creation, down(Reason)]);
+text({down, Name, Creation, Reason}) ->
+    io_lib:format("node ~ts is down: creation ~b, ~ts", [Name, Creation, down(Reason)]);
+text({refused, Peer, Reason, Name}) ->
+    refused(Peer, Reason, Name);
+text({too_many, Peer, Reason, Name, Holder}) when map_size(Holder) > 0 ->
+    [refused(Peer, Reason, Name), ", it is ", portmapper_text:holder(Holder)];
+text({too_many, Peer, Reason, Name, _Unknown}) ->
+    refused(Peer, Reason, Name);
+text({evicted, Name, Port, Peer, Successor}) ->
+    io_lib:format(
+        "evicted node ~ts of ~ts, which no longer listens on port ~b, for the one of ~ts",
+        [Name, peer(Peer), Port, peer(Successor)]
+    );
+text({timed_out, Peer}) ->
+    ["closed ", peer(Peer), ": no whole request came in time"];
+text({crowded_out, Peer}) ->
+    ["closed ", peer(Peer), ": there are too many connections"];
+text({panicked, Peer}) ->
+    ["closed ", peer(Peer), ": a defect of portmapper"].
+
+refused(Peer, Reason, undefined) ->
+    ["refused ", peer(Peer), ": ", refused(Reason)];
+refused(Peer, Reason, Name) ->
+    ["refused ", peer(Peer), " as ", Name, ": ", refused(Reason)].
+
 notice({connected, Peer}) ->
     ?LOG_DEBUG("~ts has connected", [peer(Peer)]);
 notice({asked, Peer, Request, undefined}) ->
@@ -98,19 +211,6 @@ notice({asked, Peer, Request, Name}) ->
 notice({received, Peer, Body}) ->
     Hex = [io_lib:format(" ~2.16.0b", [Byte]) || <<Byte>> <= Body],
     ?LOG_DEBUG("~ts sent ~b bytes:~s", [peer(Peer), byte_size(Body), Hex]);
-notice({refused, Peer, Reason, undefined}) ->
-    ?LOG_NOTICE("refused ~ts: ~ts", [peer(Peer), refused(Reason)]);
-notice({refused, Peer, Reason, Name}) ->
-    ?LOG_NOTICE("refused ~ts as ~ts: ~ts", [peer(Peer), Name, refused(Reason)]);
-notice({evicted, Name, Port, Peer, Successor}) ->
-    ?LOG_WARNING(
-        "evicted node ~ts of ~ts, which no longer listens on port ~b, for the one of ~ts",
-        [Name, peer(Peer), Port, peer(Successor)]
-    );
-notice({timed_out, Peer}) ->
-    ?LOG_NOTICE("closed ~ts: no whole request came in time", [peer(Peer)]);
-notice({panicked, Peer}) ->
-    ?LOG_ERROR("closed ~ts: a defect of portmapper", [peer(Peer)]);
 notice(out_of_descriptors) ->
     ?LOG_WARNING(
         "out of file descriptors: new connections wait until others close "

@@ -29,6 +29,7 @@
     deliver/3,
     deliver_all/2,
     end_subscriptions/0,
+    count_suppressed/2,
     lookup/2,
     lookup_with_holder/2,
     names/2,
@@ -90,8 +91,10 @@
     | {asked, peer(), Request :: binary(), Name :: binary() | undefined}
     | {received, peer(), Body :: binary()}
     | {refused, peer(), Reason :: atom(), Name :: binary() | undefined}
+    | {too_many, peer(), Reason :: atom(), Name :: binary() | undefined, portmapper:holder()}
     | {evicted, Name :: binary(), inet:port_number(), peer() | vm, Successor :: peer() | vm}
     | {timed_out, peer()}
+    | {crowded_out, peer()}
     | {panicked, peer()}
     | out_of_descriptors
     | descriptors_suffice
@@ -257,6 +260,11 @@ deliver_all(Server, Reference) ->
 -spec end_subscriptions() -> ok.
 end_subscriptions() ->
     loaded(?FUNCTION_NAME, []).
+
+%% @doc Counts lines that were not logged.
+-spec count_suppressed(server(), Lines :: pos_integer()) -> ok.
+count_suppressed(Server, Lines) ->
+    loaded(?FUNCTION_NAME, [Server, Lines]).
 
 %% @doc See {@link portmapper:lookup/2}: without the holder.
 -spec lookup(server(), binary()) -> {ok, portmapper:node_info()} | {error, not_found}.

@@ -27,8 +27,7 @@
     server :: portmapper_nif:server(),
     %% When the server's thread was replaced last, in monotonic milliseconds.
     resumed = erlang:monotonic_time(millisecond) - ?RESUME_INTERVAL :: integer(),
-    %% When the holder of a name was searched for last, alike.
-    searched = portmapper_log:not_searched() :: integer(),
+    log = portmapper_log:new() :: portmapper_log:log(),
     %% Notices since memory was given back.
     noticed = 0 :: non_neg_integer()
 }).
@@ -207,6 +206,8 @@ handle_info(portmapper, #state{server = Server} = State) ->
 handle_info({portmapper, Notices, Missed}, State) ->
     %% From the library that the server was in before.
     {noreply, log(Notices, Missed, State)};
+handle_info(tell_suppressed, #state{log = Log} = State) ->
+    {noreply, State#state{log = portmapper_log:tell_suppressed(Log)}};
 handle_info({trim_memory, Noticed}, #state{noticed = Noticed} = State) ->
     %% The heaps of those that had much to do are large.
     _ = [erlang:garbage_collect(Pid) || Pid <- processes()],
@@ -219,8 +220,8 @@ handle_info({trim_memory, _Before}, State) ->
 handle_info(_Message, State) ->
     {noreply, State}.
 
-log(Notices, Missed, #state{server = Server, searched = Before} = State) ->
-    State#state{searched = portmapper_log:notices(Notices, Missed, Before, Server)}.
+log(Notices, Missed, #state{server = Server, log = Log} = State) ->
+    State#state{log = portmapper_log:notices(Notices, Missed, Log, Server)}.
 
 look(Phase, Notices, State) ->
     case lists:any(fun is_end/1, Notices) of

@@ -58,6 +58,9 @@ what_is_not_set_has_a_default(_Config) ->
         relaxed_command_check => false,
         evict_stale => true,
         packet_timeout => 60,
+        local_reserve => 64,
+        max_nodes => none,
+        max_nodes_per_process => none,
         delay_accept => 0,
         delay_write => 0,
         remembered_names => 1000,
@@ -146,6 +149,7 @@ wrong_values_are_told_as_text(_Config) ->
     Socket = ", expected default, none, or an absolute path of at most 90 bytes",
     Boolean = ", expected true or false",
     Timeout = ", expected a whole number of seconds from 1 to 86400",
+    Limit = ", expected none, or an integer from 1 to 4294967295",
     Delay = ", expected a whole number of seconds from 0 to 86400",
     Level = ", expected default, or a level of logger from debug to emergency, all or none",
     Seventeen = ["127.0.1." ++ integer_to_list(N) || N <- lists:seq(1, 17)],
@@ -183,12 +187,16 @@ wrong_values_are_told_as_text(_Config) ->
         {watch_remote, yes, "yes, expected true or false"},
         {max_watchers, -1, "-1, expected an integer from 0 to 4294967295"},
         {subscriber_queue, 0, "0, expected an integer from 1 to 4294967295"},
+        {local_reserve, -1, "-1, expected an integer from 0 to 4294967295"},
+        {max_nodes, 0, "0" ++ Limit},
+        {max_nodes, infinity, "infinity" ++ Limit},
         {remembered_names, -1, "-1, expected an integer from 0 to 4294967295"},
         {log_level, verbose, "verbose" ++ Level},
         {log_level, <<"info">>, "<<\"info\">>" ++ Level},
         {prot, 4369,
             "4369, expected one of port, addresses, exposure, watch_remote, max_watchers, "
-            "subscriber_queue, relaxed_command_check, evict_stale, packet_timeout, delay_accept, delay_write, remembered_names, "
+            "subscriber_queue, relaxed_command_check, evict_stale, packet_timeout, local_reserve, "
+            "max_nodes, max_nodes_per_process, delay_accept, delay_write, remembered_names, "
             "raise_file_limit, process_name, trim_memory, systemd, stored_descriptors, "
             "state_file, takeover_socket, takeover, log_level, debug"}
     ],

@@ -17,7 +17,8 @@
     too_little_memory_is_told_or_suffices/1,
     wrong_flags_get_the_usage_as_from_c_epmd/1,
     wrong_flags_of_its_own_get_the_usage/1,
-    local_exposure_binds_loopback_addresses_alone/1
+    local_exposure_binds_loopback_addresses_alone/1,
+    no_more_nodes_are_registered_than_an_option_says/1
 ]).
 
 suite() ->
@@ -157,7 +158,7 @@ wrong_flags_of_its_own_get_the_usage(Config) ->
     [
         ?assertMatch({1, <<"epmd: ", _/binary>>}, release:run(Port, Arguments))
      || Arguments <- [
-            ["-exposure", "none"], ["-exposure"], ["-json"], ["-daemon", "-json"], ["-lookup"],
+            ["-exposure", "none"], ["-exposure"], ["-max_nodes", "0"], ["-local_reserve", "all"], ["-json"], ["-daemon", "-json"], ["-lookup"],
             ["-address", "localhost"], ["-port", "65536"], ["-kill", "-json"]
         ]
     ],
@@ -175,6 +176,18 @@ local_exposure_binds_loopback_addresses_alone(Config) ->
     ?assert(lists:member([<<"127.0.0.1">>], Addresses)),
     ?assertMatch({0, _}, release:run(Port, ["-kill"])),
     ok = release:await_end(Port).
+
+no_more_nodes_are_registered_than_an_option_says(Config) ->
+    Port = ?config(port, Config),
+    Options = ["-max_nodes", "3", "-max_nodes_per_process", "2", "-local_reserve", "10", "-daemon"],
+    ?assertEqual({0, <<>>}, release:run(Port, Options)),
+    {ok, Node, _} = testkit:register(Port, "n1", 1),
+    {ok, _, _} = testkit:register(Port, "n2", 1),
+    ?assertMatch(<<$v, 1, 99:32>>, testkit:request(Port, testkit:alive2("n3"))),
+    {0, Facts} = release:run(Port, ["-info"]),
+    ?assertMatch({match, _}, re:run(Facts, "^refused_too_many_nodes_of_process 1$", [multiline])),
+    ok = gen_tcp:close(Node),
+    {ok, _, _} = testkit:register(Port, "n3", 1).
 
 is_serving(Port) ->
     ?assertEqual([], release:names(Port)).

@@ -8,6 +8,7 @@
 -export([all/0, suite/0]).
 -export([
     idle_connections_beyond_the_limit_do_no_harm/1,
+    nodes_beyond_the_limit_wait/1,
     the_limit_is_raised_only_on_request/1,
     a_raised_limit_leaves_the_vm_what_it_can_use/1
 ]).
@@ -19,6 +20,7 @@ suite() ->
 all() ->
     [
         idle_connections_beyond_the_limit_do_no_harm,
+        nodes_beyond_the_limit_wait,
         the_limit_is_raised_only_on_request,
         a_raised_limit_leaves_the_vm_what_it_can_use
     ].
@@ -32,22 +34,46 @@ idle_connections_beyond_the_limit_do_no_harm(Config) ->
 
     %% Half of them each: their own limit may be the usual one too.
     Idle = [idle_connections(Port, 510) || _ <- [1, 2]],
-    testkit:wait_until(fun() -> counter(VM, out_of_descriptors) > 0 end),
-    %% Long enough for it to have tried more often than it has descriptors left.
-    testkit:wait_until(fun() -> counter(VM, out_of_descriptors) > 20 end),
+    testkit:wait_until(fun() -> counter(VM, crowded_out) > 20 end),
     assert_vm_is_well(VM),
     ?assertEqual(Processes, processes(VM)),
     ?assertEqual({ok, Registered}, testkit:call(VM, portmapper, lookup, [first])),
     ?assertMatch([_, _], testkit:call(VM, portmapper, names, [])),
-    ?assertEqual({1, 0}, logged(Log)),
-
-    [ok = testkit:stop(Each) || Each <- Idle],
     Newcomer = testkit:start_node(newcomer, Port),
     Nodes = ['first@127.0.0.1', 'second@127.0.0.1', 'newcomer@127.0.0.1'],
     Pings = fun(Node) -> testkit:call(Node, lists, map, [fun net_adm:ping/1, Nodes]) end,
     [?assertEqual([pong, pong, pong], Pings(Node)) || Node <- [First, Second, Newcomer]],
     ?assertEqual({ok, Registered}, testkit:call(VM, portmapper, lookup, [first])),
+    ?assertEqual(0, counter(VM, out_of_descriptors)),
+    testkit:wait_until(fun() -> count(Log, <<"there are too many connections">>) > 0 end),
+    [ok = testkit:stop(Each) || Each <- Idle].
+
+nodes_beyond_the_limit_wait(Config) ->
+    {VM, Port} = start_limited("ulimit -n 256", #{}),
+    Log = log_to_file(VM, Config),
+    Held = register_until_none_is_left(VM, Port, []),
+    %% Long enough for it to have tried more often than it has descriptors left.
+    Waiting = [testkit:connect(Port) || _ <- lists:seq(1, 40)],
+    testkit:wait_until(fun() -> counter(VM, out_of_descriptors) > 20 end),
+    assert_vm_is_well(VM),
+    ?assertEqual(length(Held), testkit:call(VM, portmapper, count, [])),
+    ?assertEqual({1, 0}, logged(Log)),
+    [ok = gen_tcp:close(Socket) || Socket <- Waiting ++ Held],
+    {ok, _, _} = testkit:register(Port, "newcomer", 1001),
     testkit:wait_until(fun() -> logged(Log) =:= {1, 1} end).
+
+register_until_none_is_left(VM, Port, Held) ->
+    Socket = testkit:connect(Port),
+    Request = testkit:alive2("node" ++ integer_to_list(length(Held))),
+    ok = gen_tcp:send(Socket, [<<(iolist_size(Request)):16>>, Request]),
+    case gen_tcp:recv(Socket, 6, 500) of
+        {ok, <<$v, 0, _:32>>} ->
+            register_until_none_is_left(VM, Port, [Socket | Held]);
+        {error, timeout} ->
+            ok = gen_tcp:close(Socket),
+            true = counter(VM, out_of_descriptors) > 0,
+            Held
+    end.
 
 the_limit_is_raised_only_on_request(_Config) ->
     Limits = "ulimit -Sn 256; ulimit -Hn 512",
@@ -68,7 +94,7 @@ a_raised_limit_leaves_the_vm_what_it_can_use(_Config) ->
     ?assertEqual(300, testkit:call(VM, portmapper, count, [])),
     assert_vm_is_well(VM),
     Idle = [testkit:connect(Port) || _ <- lists:seq(1, 300)],
-    testkit:wait_until(fun() -> counter(VM, out_of_descriptors) > 20 end),
+    testkit:wait_until(fun() -> counter(VM, crowded_out) > 20 end),
     assert_vm_is_well(VM),
     [ok = gen_tcp:close(Socket) || Socket <- Idle],
     {ok, _, _} = testkit:register(Port, "newcomer", 1001),
@@ -126,6 +152,7 @@ log_to_file(VM, Config) ->
 
 %% How often it was out of descriptors, and had enough again.
 logged(Log) ->
-    Text = Log(),
-    Count = fun(Line) -> length(binary:matches(Text, Line)) end,
-    {Count(<<"out of file descriptors">>), Count(<<"file descriptors suffice again">>)}.
+    {count(Log, <<"out of file descriptors">>), count(Log, <<"file descriptors suffice again">>)}.
+
+count(Log, Line) ->
+    length(binary:matches(Log(), Line)).

@@ -7,7 +7,8 @@
 -export([
     joins_and_leaves_are_told_at_info/1,
     refusals_are_told_at_notice_with_the_peer/1,
-    many_refusals_name_the_holder_now_and_then/1,
+    many_refusals_are_told_now_and_then_with_their_number/1,
+    a_refusal_for_a_limit_tells_the_process/1,
     an_evicted_node_is_told_at_warning_with_its_successor/1,
     log_level_rules_over_the_primary_level/1,
     log_level_makes_the_start_visible/1,
@@ -129,17 +130,46 @@ this_vm() ->
     {0, User} = testkit:run(["id", "-un"]),
     lists:concat(["beam.smp (pid ", os:getpid(), ", user ", string:trim(binary_to_list(User)), ")"]).
 
-many_refusals_name_the_holder_now_and_then(_Config) ->
+many_refusals_are_told_now_and_then_with_their_number(_Config) ->
     Port = start(#{log_level => notice}),
     {ok, _, _} = testkit:register(Port, "n", 1),
-    {Microseconds, Texts} = timer:tc(fun() ->
-        [ask(Port, testkit:alive2("n")) || _ <- lists:seq(1, 200)],
-        [element(2, next()) || _ <- lists:seq(1, 200)]
-    end),
-    Named = [Text || Text <- Texts, string:find(Text, " by " ++ this_vm()) =/= nomatch],
-    %% Once in 200 ms.
-    ?assert(lists:member(hd(Texts), Named)),
+    {Microseconds, _} = timer:tc(fun() -> [ask(Port, testkit:alive2("n")) || _ <- lists:seq(1, 500)] end),
+    _ = [ask(Port, "?"), ask(Port, "?")],
+    Texts = until_the_rest_is_told([]),
+    {Refused, Others} = lists:partition(fun(Text) -> string:find(Text, "name in use") =/= nomatch end, Texts),
+    ?assertMatch(["refused " ++ _, "refused " ++ _], Others),
+    %% One a second after the first 20, and the one that tells of the rest.
+    ?assert(length(Refused) >= 21),
+    ?assert(length(Refused) =< 22 + Microseconds div 1_000_000),
+    %% The holder is looked for once in 200 ms.
+    Named = [Text || Text <- Refused, string:find(Text, " by " ++ this_vm()) =/= nomatch],
+    ?assert(lists:member(hd(Refused), Named)),
     ?assert(length(Named) =< 2 + Microseconds div 200_000),
+    %% None is lost.
+    Left = lists:sum([Count || Text <- Refused, Count <- left_out(Text)]),
+    ?assertEqual(500, length(Refused) - 1 + Left),
+    #{counters := #{suppressed := Suppressed}} = portmapper:info(),
+    ?assertEqual(Left, Suppressed),
+    nothing_else().
+
+until_the_rest_is_told(Before) ->
+    {_Level, Text} = next(),
+    case Text of
+        [Digit | _] when Digit >= $0, Digit =< $9 -> lists:reverse(Before, [Text]);
+        _ -> until_the_rest_is_told([Text | Before])
+    end.
+
+left_out(Text) ->
+    case re:run(Text, "(\\d+) more lines", [{capture, all_but_first, list}]) of
+        {match, [Count]} -> [list_to_integer(Count)];
+        nomatch -> []
+    end.
+
+a_refusal_for_a_limit_tells_the_process(_Config) ->
+    Port = start(#{log_level => notice, max_nodes_per_process => 1}),
+    {ok, _, _} = testkit:register(Port, "n", 1),
+    Text = ask(Port, testkit:alive2("m")) ++ " as m: too many nodes of process, it is " ++ this_vm(),
+    ?assertEqual({warning, "refused " ++ Text}, next()),
     nothing_else().
 
 an_evicted_node_is_told_at_warning_with_its_successor(_Config) ->

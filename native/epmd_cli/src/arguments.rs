@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use epmd_core::Exposure;
 use epmd_core::limits::DEBUG_MAX_REMEMBERED;
-use epmd_server::{Addresses, Config, Delay, PacketTimeout};
+use epmd_server::{Addresses, Config, Delay, Limit, PacketTimeout};
 use thiserror::Error;
 
 use crate::flags::{FLAGS, Flag, Kind};
@@ -137,6 +137,9 @@ impl Arguments {
             }
             Kind::RelaxedCommandCheck => config.relaxed_command_check = true,
             Kind::Exposure => config.exposure = exposure(name, value)?,
+            Kind::MaxNodes => config.max_nodes = limit(name, value)?,
+            Kind::MaxNodesPerProcess => config.max_nodes_per_process = limit(name, value)?,
+            Kind::LocalReserve => config.local_reserve = count(name, value)?,
             Kind::Systemd => config.systemd = true,
             Kind::PacketTimeout => config.packet_timeout = seconds::<PacketTimeout>(name, value)?,
             Kind::DelayAccept => config.delay_accept = seconds::<Delay>(name, value)?,
@@ -222,6 +225,16 @@ fn exposure(name: &'static str, value: String) -> Result<Exposure, UsageError> {
         "local" => Ok(Exposure::Local),
         _ => Err(UsageError::WrongValue { name, value, expected: "all, lookup or local" }),
     }
+}
+
+fn limit(name: &'static str, value: String) -> Result<Limit, UsageError> {
+    let limit = value.trim().parse().ok().and_then(|max: u32| max.try_into().ok());
+    limit.ok_or(UsageError::WrongValue { name, value, expected: "a number, from 1 to 4294967295" })
+}
+
+fn count(name: &'static str, value: String) -> Result<u32, UsageError> {
+    let count = value.trim().parse().ok();
+    count.ok_or(UsageError::WrongValue { name, value, expected: "a number, from 0 to 4294967295" })
 }
 
 fn port(name: &'static str, value: String) -> Result<u16, UsageError> {
@@ -335,6 +348,15 @@ mod tests {
             ("-port", "-port needs a value: No"),
             ("-stop", "-stop needs a value: Name"),
             ("names", "there is no option names"),
+            ("-max_nodes 0", "-max_nodes is \"0\", expected a number, from 1 to 4294967295"),
+            (
+                "-max_nodes_per_process all",
+                "-max_nodes_per_process is \"all\", expected a number, from 1 to 4294967295",
+            ),
+            (
+                "-local_reserve -1",
+                "-local_reserve is \"-1\", expected a number, from 0 to 4294967295",
+            ),
             ("-exposure none", "-exposure is \"none\", expected all, lookup or local"),
             (
                 "-packet_timeout 0",

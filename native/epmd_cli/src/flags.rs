@@ -9,6 +9,9 @@ pub(crate) enum Kind {
     Daemon,
     RelaxedCommandCheck,
     Exposure,
+    MaxNodes,
+    MaxNodesPerProcess,
+    LocalReserve,
     Replace,
     Takeover,
     Systemd,
@@ -134,6 +137,29 @@ pub(crate) const FLAGS: &[Flag] = &[
         Some("Mode"),
         "What other hosts may ask for: all (look-ups and listings, the default), lookup \
          (look-ups alone), or local (nothing; only the loopback addresses are listened on).",
+    ),
+    flag(
+        Kind::MaxNodes,
+        Regular,
+        &["-max_nodes"],
+        Some("Count"),
+        "Register no more nodes than this. Any number by default.",
+    ),
+    flag(
+        Kind::MaxNodesPerProcess,
+        Regular,
+        &["-max_nodes_per_process"],
+        Some("Count"),
+        "Register no more nodes of one process than this. Any number by default. With it, \
+         each registration takes a search for its process, some milliseconds on a busy host.",
+    ),
+    flag(
+        Kind::LocalReserve,
+        Regular,
+        &["-local_reserve"],
+        Some("Count"),
+        "How many file descriptors other hosts leave to this one when they run short. 64 by \
+         default, and half of all at the most.",
     ),
     flag(
         Kind::Replace,

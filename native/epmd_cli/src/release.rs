@@ -168,12 +168,17 @@ fn environment(config: &Config, debug: u8) -> Vec<(&'static str, String)> {
         ("port", config.port.to_string()),
         ("relaxed_command_check", config.relaxed_command_check.to_string()),
         ("packet_timeout", seconds(config.packet_timeout.duration())),
+        ("local_reserve", config.local_reserve.to_string()),
         ("delay_accept", seconds(config.delay_accept.duration())),
         ("delay_write", seconds(config.delay_write.duration())),
         ("remembered_names", config.remembered_names.to_string()),
         ("systemd", "true".to_owned()),
         ("exposure", exposure(config.exposure).to_owned()),
     ];
+    let limits =
+        [("max_nodes", config.max_nodes), ("max_nodes_per_process", config.max_nodes_per_process)];
+    let limits = limits.into_iter().filter_map(|(key, limit)| Some((key, limit.get()?)));
+    environment.extend(limits.map(|(key, max)| (key, max.to_string())));
     if let Addresses::List(list) = &config.addresses {
         let list: Vec<_> = list.iter().map(|ip| format!("\"{ip}\"")).collect();
         environment.push(("addresses", format!("[{}]", list.join(","))));

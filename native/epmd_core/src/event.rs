@@ -74,7 +74,7 @@ pub enum DownReason {
 
 impl DownReason {
     /// Every reason, each at the place of its number.
-    const ALL: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Closed,
         Self::SurplusData,
         Self::Stopped,

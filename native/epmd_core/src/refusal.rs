@@ -37,6 +37,12 @@ pub enum Refusal {
     /// Another living node holds the name.
     #[error("name in use")]
     NameInUse,
+    /// As many nodes are registered as may be.
+    #[error("too many nodes")]
+    TooManyNodes,
+    /// Its process has as many nodes as it may have.
+    #[error("too many nodes of one process")]
+    TooManyNodesOfProcess,
     /// Only local peers may ask for this.
     #[error("peer not local")]
     NotLocal,
@@ -53,7 +59,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order in which they are reported.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidLength,
         Self::SurplusData,
         Self::Incomplete,
@@ -63,6 +69,8 @@ impl Refusal {
         Self::NameTooLong,
         Self::ExtraTooLong,
         Self::NameInUse,
+        Self::TooManyNodes,
+        Self::TooManyNodesOfProcess,
         Self::NotLocal,
         Self::NotPermitted,
         Self::TooManyWatchers,
@@ -82,6 +90,8 @@ impl Refusal {
             Self::NameTooLong => "name_too_long",
             Self::ExtraTooLong => "extra_too_long",
             Self::NameInUse => "name_in_use",
+            Self::TooManyNodes => "too_many_nodes",
+            Self::TooManyNodesOfProcess => "too_many_nodes_of_process",
             Self::NotLocal => "not_local",
             Self::NotPermitted => "not_permitted",
             Self::TooManyWatchers => "too_many_watchers",

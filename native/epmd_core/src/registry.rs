@@ -109,6 +109,7 @@ pub struct Registry {
     /// Longest gone first.
     remembered: LinkedHashMap<Name, Remembered, RandomState>,
     max_remembered: usize,
+    max_nodes: Option<usize>,
 }
 
 impl Default for Registry {
@@ -126,7 +127,13 @@ impl Registry {
             nodes: Nodes::default(),
             remembered: LinkedHashMap::with_hasher(RandomState::new()),
             max_remembered,
+            max_nodes: None,
         }
+    }
+
+    /// Registers no more nodes than this from now on. Those that are registered stay.
+    pub const fn set_max_nodes(&mut self, max_nodes: Option<usize>) {
+        self.max_nodes = max_nodes;
     }
 
     /// How many nodes are registered.
@@ -216,6 +223,20 @@ impl Registry {
         }
     }
 
+    /// Refuses a registration, or whatever else has a reply that says so, for a reason
+    /// that is not the registry's.
+    #[must_use]
+    pub fn refuse<'r>(request: &Request<'_>, refusal: Refusal) -> Outcome<'r> {
+        let reply = match request {
+            Request::Alive2(alive) => {
+                Reply::Alive2 { highest_version: alive.highest_version, creation: None }
+            }
+            Request::Kill => Reply::Kill(false),
+            _ => Reply::Nothing,
+        };
+        Outcome::refuse(reply, refusal)
+    }
+
     fn apply_alive2(
         &mut self,
         alive: &Alive2<'_>,
@@ -264,7 +285,7 @@ impl Registry {
     /// goes on with that one whatever it is told.
     ///
     /// # Errors
-    /// [`Refusal::ExtraTooLong`], [`Refusal::NameInUse`].
+    /// [`Refusal::ExtraTooLong`], [`Refusal::NameInUse`], [`Refusal::TooManyNodes`].
     pub fn register(
         &mut self,
         name: Name,
@@ -278,6 +299,9 @@ impl Registry {
         }
         if self.nodes.contains(name.as_str()) {
             return Err(Refusal::NameInUse);
+        }
+        if self.max_nodes.is_some_and(|max| self.nodes.len() >= max) {
+            return Err(Refusal::TooManyNodes);
         }
         let creation = match self.remembered.remove(&name) {
             Some(gone) if gone.is_back(&registration, listener) => gone.creation,

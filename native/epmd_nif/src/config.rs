@@ -85,7 +85,7 @@ fn key_name(key: Term<'_>) -> String {
 }
 
 /// The words that [`write`] makes atoms of.
-const WORDS: [&str; 27] = [
+const WORDS: [&str; 30] = [
     "port",
     "addresses",
     "exposure",
@@ -95,6 +95,9 @@ const WORDS: [&str; 27] = [
     "relaxed_command_check",
     "evict_stale",
     "packet_timeout",
+    "local_reserve",
+    "max_nodes",
+    "max_nodes_per_process",
     "delay_accept",
     "delay_write",
     "remembered_names",

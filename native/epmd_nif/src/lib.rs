@@ -189,6 +189,12 @@ fn end_subscriptions(env: Env<'_>) -> Atom {
 }
 
 #[rustler::nif]
+fn count_suppressed(current: Current, lines: u64) -> Atom {
+    current.server.count_suppressed(lines);
+    ok()
+}
+
+#[rustler::nif]
 fn lookup<'a>(env: Env<'a>, current: Current, name: Binary<'a>) -> Result<Term<'a>, Atom> {
     let node = text(&name).and_then(|name| current.server.lookup(name));
     node.map(|node| terms::node(env, name, &node)).ok_or_else(atoms::not_found)

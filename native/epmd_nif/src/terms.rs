@@ -17,7 +17,8 @@ pub(crate) mod atoms {
         address_in_use, cannot_bind, too_many_addresses, cannot_start_thread, address, addresses,
         port, holder, pid, program, unknown, reason, count, vm, name, node_type = "type",
         protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
-        exposure, open_connections, counters, refused, up, timed_out, panicked, out_of_descriptors,
+        exposure, open_connections, waiting_connections, waiting_notices, counters, ended, too_many, refused, up, timed_out, crowded_out, panicked,
+        out_of_descriptors,
         descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
         descriptor, not_listening, connected, asked, received, service_manager_unreachable,
         evicted, user, all, more, stopped, bad_estate, went_on, store_too_small, not_recorded,
@@ -135,6 +136,8 @@ pub(crate) fn info<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
             (atoms::uptime(), (info.uptime.as_millis() as u64).encode(env)),
             (atoms::nodes(), info.nodes.encode(env)),
             (atoms::open_connections(), info.open_connections.encode(env)),
+            (atoms::waiting_connections(), info.waiting_connections.encode(env)),
+            (atoms::waiting_notices(), info.waiting_notices.encode(env)),
             (atoms::counters(), counters(env, &info.counters)),
         ],
     )
@@ -146,7 +149,13 @@ fn counters<'a>(env: Env<'a>, counters: &CounterValues) -> Term<'a> {
         .iter()
         .map(|&(reason, count)| (refusal(env, reason), count.encode(env)))
         .collect();
-    let mut pairs = vec![(atoms::refused(), map(env, &refused))];
+    let ended: Vec<_> = counters
+        .ended
+        .iter()
+        .map(|&(reason, count)| (atom(env, reason.as_str()), count.encode(env)))
+        .collect();
+    let mut pairs =
+        vec![(atoms::refused(), map(env, &refused)), (atoms::ended(), map(env, &ended))];
     pairs.extend(
         counters.named().into_iter().map(|(name, count)| (atom(env, name), count.encode(env))),
     );
@@ -180,11 +189,16 @@ pub(crate) fn notice<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
             let name = optional(env, name.as_ref());
             (atoms::refused(), from(peer), refusal(env, *reason), name).encode(env)
         }
+        Notice::TooMany { peer, reason, name, by } => {
+            let (name, by) = (optional(env, name.as_ref()), holder(env, by.clone()));
+            (atoms::too_many(), from(peer), refusal(env, *reason), name, by).encode(env)
+        }
         Notice::Evicted { name, port, peer: address, successor } => {
             let (address, successor) = (peer(env, *address), peer(env, *successor));
             (atoms::evicted(), text(env, name), port, address, successor).encode(env)
         }
         Notice::TimedOut { peer } => (atoms::timed_out(), from(peer)).encode(env),
+        Notice::CrowdedOut { peer } => (atoms::crowded_out(), from(peer)).encode(env),
         Notice::Panicked { peer } => (atoms::panicked(), from(peer)).encode(env),
         Notice::OutOfDescriptors => atoms::out_of_descriptors().to_term(env),
         Notice::DescriptorsSuffice => atoms::descriptors_suffice().to_term(env),

@@ -9,6 +9,7 @@ use epmd_core::limits::{DEFAULT_PACKET_TIMEOUT, DEFAULT_PORT, MAX_ADDRESSES, MAX
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::limit::Limit;
 use crate::runtime_file::RuntimeFile;
 
 /// The configuration of a server. Names as in C `epmd` where it has one.
@@ -37,6 +38,14 @@ pub struct Config {
     /// How long a connection may be silent before its request is complete, or
     /// may leave its reply unread.
     pub packet_timeout: PacketTimeout,
+    /// How many descriptors are kept for connections of this host when they run
+    /// short: others do not get the last ones.
+    pub local_reserve: u32,
+    /// How many nodes may be registered.
+    pub max_nodes: Limit,
+    /// How many of them by one process. To find out whose a registration is takes a
+    /// while: this is for hosts whose users cannot be trusted.
+    pub max_nodes_per_process: Limit,
     /// How long a connection waits before it is accepted. This and the next
     /// have a test see a busy server.
     pub delay_accept: Delay,
@@ -90,6 +99,9 @@ impl Default for Config {
             relaxed_command_check: false,
             evict_stale: true,
             packet_timeout: Seconds(DEFAULT_PACKET_TIMEOUT),
+            local_reserve: 64,
+            max_nodes: Limit::NONE,
+            max_nodes_per_process: Limit::NONE,
             delay_accept: Seconds(0),
             delay_write: Seconds(0),
             remembered_names: MAX_REMEMBERED,
@@ -125,9 +137,10 @@ impl Config {
             "packet_timeout" => "a whole number of seconds from 1 to 86400",
             "delay_accept" | "delay_write" => "a whole number of seconds from 0 to 86400",
             "subscriber_queue" => "an integer from 1 to 4294967295",
-            "stored_descriptors" | "remembered_names" | "max_watchers" => {
+            "stored_descriptors" | "remembered_names" | "max_watchers" | "local_reserve" => {
                 "an integer from 0 to 4294967295"
             }
+            "max_nodes" | "max_nodes_per_process" => "none, or an integer from 1 to 4294967295",
             "state_file" => "default, none, or an absolute path",
             "takeover_socket" => "default, none, or an absolute path of at most 90 bytes",
             "process_name" => "a text of at most 15 bytes",
@@ -139,8 +152,10 @@ impl Config {
 
     /// Every key, for errors.
     pub const KEYS: &str = "one of port, addresses, exposure, watch_remote, max_watchers, \
-                            subscriber_queue, relaxed_command_check, evict_stale, packet_timeout, delay_accept, delay_write, \
-                            remembered_names, raise_file_limit, process_name, trim_memory, \
+                            subscriber_queue, relaxed_command_check, evict_stale, \
+                            packet_timeout, local_reserve, max_nodes, \
+                            max_nodes_per_process, delay_accept, delay_write, remembered_names, \
+                            raise_file_limit, process_name, trim_memory, \
                             systemd, stored_descriptors, state_file, takeover_socket, \
                             takeover, log_level, debug";
 
@@ -304,6 +319,9 @@ pub enum ConfigError {
     /// A list of no addresses, or of too many.
     #[error("{0} addresses, expected 1 to 16")]
     AddressCount(usize),
+    /// A limit that would allow none.
+    #[error("a limit of 0, expected none or 1 at the least")]
+    LimitOfNothing,
     /// A name that the system would cut.
     #[error("{0} is longer than 15 bytes")]
     ProcessName(String),

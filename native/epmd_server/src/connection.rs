@@ -1,21 +1,29 @@
 //! A connection that has to wait: for the rest of its request, or for its
 //! reply to be read. One task each.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use epmd_core::{DownReason, Framer, Next, limits::MAX_REQUEST_BYTES};
+use epmd_core::{DownReason, Framer, Next};
 use rustix::net::{SendFlags, send};
+use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use crate::crowd::Stage;
 use crate::info;
+use crate::listings::{WaitingReply, bound_buffer};
 use crate::notices::Notice;
-use crate::session::{Answer, Pending, admit, ended_early, respond};
+use crate::platform::move_down;
+use crate::session::{Answer, Known, Pending, admit, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
+use crate::shortage::Room;
+use crate::transfer::{read_request, write_all};
 use crate::watch::{self, Watch};
 
 /// What has come of a request so far.
@@ -28,7 +36,7 @@ pub(crate) struct Received {
 /// A reply that was decided, and how much of it was sent.
 #[derive(Debug)]
 pub(crate) struct Decided {
-    pub(crate) reply: Vec<u8>,
+    pub(crate) reply: WaitingReply,
     pub(crate) sent: usize,
     pub(crate) next: Next,
     /// Whether it is a part of what the peer is told, of which no other port mapper
@@ -59,8 +67,8 @@ impl Progress {
     }
 
     /// This is left to be sent before the connection closes.
-    pub(crate) fn unsent(reply: Vec<u8>) -> Self {
-        let decided = Some(Decided { reply, sent: 0, next: Next::Close, is_part: false });
+    pub(crate) fn unsent(reply: WaitingReply, sent: usize) -> Self {
+        let decided = Some(Decided { reply, sent, next: Next::Close, is_part: false });
         Self { decided, ..Self::default() }
     }
 }
@@ -84,7 +92,16 @@ pub(crate) fn go_on(
     peer: Peer,
     progress: Progress,
 ) {
-    spawn(shared, stream, peer, progress, None);
+    spawn(shared, stream, peer, progress, None, Room::Enough);
+}
+
+/// Begins with a connection once those have closed that make way for it.
+pub(crate) fn begin_when_there_is_room(
+    shared: &Arc<Shared>,
+    stream: std::net::TcpStream,
+    peer: Peer,
+) {
+    spawn(shared, stream, peer, Progress::default(), None, Room::Made);
 }
 
 /// Goes on with a request that takes a while to carry out.
@@ -98,7 +115,7 @@ pub(crate) fn wait(
     reply: Vec<u8>,
 ) {
     let progress = Progress { received, decided: None };
-    spawn(shared, stream, peer, progress, Some((pending, reply)));
+    spawn(shared, stream, peer, progress, Some((pending, reply)), Room::Enough);
 }
 
 fn spawn(
@@ -107,14 +124,28 @@ fn spawn(
     peer: Peer,
     mut progress: Progress,
     begun: Option<Begun>,
+    room: Room,
 ) {
-    let waiting = Waiting::new(shared, peer);
+    let stage = if progress.decided.is_some() { Stage::Reading } else { Stage::Silent };
+    let waiting = Waiting::new(shared, peer, stage);
     tokio::spawn(async move {
         let shared = &waiting.shared;
+        let stream = match room {
+            Room::Made => {
+                yield_now().await;
+                move_down(stream.into()).into()
+            }
+            _ => stream,
+        };
         // Fails only without a runtime, or without memory for the event.
-        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let Ok(stream) = TcpStream::from_std(stream) else {
+            crowded_out(shared, peer);
+            return;
+        };
         let finished = tokio::select! {
             biased;
+            // First, so that whoever is told to go does nothing else.
+            () = waiting.told.notified() => Finished::CrowdedOut,
             finished = serve(shared, &stream, peer, &mut progress, begun) => finished,
             () = shared.takeover.begins() => finish_now(shared, &stream, peer, &progress),
         };
@@ -122,12 +153,18 @@ fn spawn(
         match (finished, progress.decided) {
             (Finished::Hold, _) => _ = shared.hold(peer.conn, stream),
             (Finished::Shutdown, Some(Decided { reply, .. })) => {
-                let farewell = Farewell { peer: peer.address, stream, reply };
+                let farewell = Farewell { peer: peer.address, stream, reply: reply.to_vec() };
                 shared.give_order(Order::Kill(farewell));
             }
             (Finished::PutAside, decided) => {
                 let progress = Progress { decided, ..progress };
                 shared.takeover.put_aside(Unfinished { stream, peer: peer.address, progress });
+            }
+            (Finished::CrowdedOut, decided) => {
+                crowded_out(shared, peer);
+                if decided.is_some() {
+                    cut_off(&stream);
+                }
             }
             (Finished::Close | Finished::Shutdown, _) => {}
         }
@@ -141,6 +178,20 @@ enum Finished {
     Shutdown,
     /// To be gone on with later, by another port mapper maybe.
     PutAside,
+    /// To be closed for others.
+    CrowdedOut,
+}
+
+pub(crate) fn crowded_out(shared: &Shared, peer: Peer) {
+    shared.counters.crowded_out.add_one();
+    shared.notices.push(Notice::CrowdedOut { peer: peer.address });
+}
+
+/// Has the close of a connection reset it: an orderly end would make what has gone
+/// out of a listing look like the whole of it.
+pub(crate) fn cut_off(stream: &impl AsFd) {
+    // Fails only for what is no socket.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Leaves nothing but requests that changed nothing yet, and replies to them.
@@ -173,17 +224,21 @@ fn finish_registration(shared: &Shared, peer: Peer, sent: bool) -> Finished {
 struct Waiting {
     shared: Arc<Shared>,
     peer: Peer,
+    /// Hears that it has to go.
+    told: Arc<Notify>,
 }
 
 impl Waiting {
-    fn new(shared: &Arc<Shared>, peer: Peer) -> Self {
+    fn new(shared: &Arc<Shared>, peer: Peer, stage: Stage) -> Self {
         shared.waiting.fetch_add(1, Ordering::Relaxed);
-        Self { shared: shared.clone(), peer }
+        let told = shared.crowd.enter(peer.conn, peer.address.ip(), stage);
+        Self { shared: shared.clone(), peer, told }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        self.shared.crowd.leave(self.peer.conn);
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         self.shared.takeover.one_less_waits();
         if std::thread::panicking() {
@@ -233,7 +288,7 @@ async fn serve(
             decided
         }
     };
-    let sent = write_all(shared, stream, decided).await.is_ok();
+    let sent = write_all(shared, stream, peer, decided).await.is_ok();
     if decided.next == Next::Hold {
         return finish_registration(shared, peer, sent);
     }
@@ -241,9 +296,7 @@ async fn serve(
         shared.counters.answered.add_one();
     } else {
         shared.counters.unread.add_one();
-        // An orderly end would make what has gone out of a listing look like the
-        // whole of it.
-        let _ = stream.set_zero_linger();
+        cut_off(stream);
     }
     Finished::Close
 }
@@ -272,15 +325,24 @@ async fn answer(
     let Some(body) = read_request(shared, stream, peer, received).await else {
         return Answered::Not;
     };
+    let mut known = Known::default();
     let (mut answer, mut reply) = match begun {
         Some((pending, reply)) => (Answer::Pending(pending), reply),
         None => {
             let mut reply = Vec::new();
             let rules = shared.rules();
-            (respond(shared, rules, body, peer, connected_to, None, &mut reply), reply)
+            (respond(shared, rules, body, peer, connected_to, &mut known, &mut reply), reply)
         }
     };
     let next = loop {
+        match answer {
+            // It is about to be registered, or refused; or one of those that watch, of whom
+            // there may be so many.
+            Answer::Ready(Next::Hold) | Answer::Pending(Pending::Name(_) | Pending::Watch(_)) => {
+                shared.crowd.leave(peer.conn);
+            }
+            _ => shared.crowd.advance(peer.conn, Stage::Reading),
+        }
         match answer {
             Answer::Ready(next) => break next,
             Answer::Pending(Pending::Name(mut wait)) => {
@@ -288,8 +350,20 @@ async fn answer(
                 if timeout(wait.pause(), stream.peek(&mut [0])).await.is_ok() {
                     wait.give_up();
                 }
-                let (rules, wait) = (shared.rules(), Some(wait));
-                answer = respond(shared, rules, body, peer, connected_to, wait, &mut reply);
+                known.wait = Some(wait);
+                let rules = shared.rules();
+                answer = respond(shared, rules, body, peer, connected_to, &mut known, &mut reply);
+            }
+            Answer::Pending(Pending::Applicant) => {
+                let (searching, local) = (shared.clone(), stream.local_addr().ok());
+                let search = tokio::task::spawn_blocking(move || {
+                    local.map(|local| searching.applicant(peer.address, local))
+                });
+                // A search that panics has found nothing.
+                let found = search.await.ok().flatten();
+                known.applicant = Some(Box::new(found.unwrap_or_default()));
+                let rules = shared.rules();
+                answer = respond(shared, rules, body, peer, connected_to, &mut known, &mut reply);
             }
             Answer::Pending(Pending::Holder(node)) => {
                 let searching = shared.clone();
@@ -304,73 +378,10 @@ async fn answer(
     if reply.is_empty() {
         return Answered::Not;
     }
+    bound_buffer(stream, &reply);
+    let Some(reply) = shared.keep_reply(&reply) else {
+        crowded_out(shared, peer);
+        return Answered::Not;
+    };
     Answered::With(Decided { reply, sent: 0, next, is_part: false })
-}
-
-/// Reads until the request is complete. Each byte starts the time-out anew.
-async fn read_request<'r>(
-    shared: &Shared,
-    stream: &TcpStream,
-    peer: Peer,
-    received: &'r mut Received,
-) -> Option<&'r [u8]> {
-    let Received { framer, bytes } = received;
-    loop {
-        match framer.push(bytes) {
-            Ok(None) => {}
-            // Asked again because a borrow cannot leave a loop that goes on.
-            Ok(Some(_)) => break,
-            Err(refusal) => {
-                shared.refuse_unanswered(peer.address, refusal);
-                return None;
-            }
-        }
-        let read = timeout(shared.packet_timeout(), read_some(stream, *framer, bytes)).await;
-        let Ok(read) = read else {
-            shared.counters.timed_out.add_one();
-            shared.notices.push(Notice::TimedOut { peer: peer.address });
-            return None;
-        };
-        if !matches!(read, Ok(1..)) {
-            ended_early(shared, peer, bytes.len());
-            return None;
-        }
-    }
-    framer.push(bytes).ok().flatten()
-}
-
-/// Appends what can be read. The buffer for it lives only while there is
-/// something to read: silent connections cost no memory.
-async fn read_some(stream: &TcpStream, framer: Framer, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        let mut buffer = [0; MAX_REQUEST_BYTES];
-        let room = framer.room(bytes.len()).min(buffer.len());
-        let (space, _) = buffer.split_at_mut(room);
-        match stream.try_read(space) {
-            Ok(count) => {
-                bytes.extend(space.iter().take(count));
-                return Ok(count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Writes what is left of a reply, as long as the peer takes some of it in time.
-pub(crate) async fn write_all(
-    shared: &Shared,
-    stream: &TcpStream,
-    decided: &mut Decided,
-) -> io::Result<()> {
-    while !decided.rest().is_empty() {
-        timeout(shared.packet_timeout(), stream.writable()).await??;
-        match stream.try_write(decided.rest()) {
-            Ok(count) => decided.sent += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

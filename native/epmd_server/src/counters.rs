@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use epmd_core::Refusal;
+use epmd_core::{DownReason, Refusal};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -10,7 +10,11 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -25,17 +29,17 @@ macro_rules! counters {
         pub(crate) struct Counters {
             $($(#[$doc])* pub(crate) $name: Counter,)*
             refused: [Counter; Refusal::ALL.len()],
+            ended: [Counter; DownReason::ALL.len()],
         }
 
-        /// The counters at one moment. A connection that was accepted counts
-        /// in one of `answered`, `unanswered`, `silent`, `timed_out`, `unread`
-        /// and `panicked` once it no longer waits, so that with those that do
-        /// they add up to `accepted`.
+        /// The counters at one moment. They add up as `docs/counters.md` says.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct CounterValues {
             $($(#[$doc])* pub $name: u64,)*
             /// Requests refused, by reason.
             pub refused: Vec<(Refusal, u64)>,
+            /// Nodes that are registered no more, by reason.
+            pub ended: Vec<(DownReason, u64)>,
         }
 
         impl Counters {
@@ -45,12 +49,15 @@ macro_rules! counters {
                     refused: Refusal::ALL.into_iter()
                         .zip(self.refused.iter().map(Counter::get))
                         .collect(),
+                    ended: DownReason::ALL.into_iter()
+                        .zip(self.ended.iter().map(Counter::get))
+                        .collect(),
                 }
             }
         }
 
         impl CounterValues {
-            /// The counters without those of refusals, with their names.
+            /// The counters without those by reason, with their names.
             #[must_use]
             pub fn named(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
@@ -67,8 +74,12 @@ counters! {
     answered,
     /// Requests that were refused without an answer.
     unanswered,
+    /// Requests that were refused with an answer: registrations, and KILL.
+    denied,
     /// Nodes registered, over the network or by the VM.
     registered,
+    /// Nodes that the server began with: another one had registered them.
+    inherited,
     /// Nodes that are registered no more.
     unregistered,
     /// Nodes whose name another one got though their connection still stood:
@@ -90,13 +101,33 @@ counters! {
     timed_out,
     /// Connections closed because the reply was not read, in time or at all.
     unread,
+    /// Connections closed while they waited for their peer because descriptors, or
+    /// memory for listings, ran short.
+    crowded_out,
     /// Connections closed by a defect of ours.
     panicked,
     /// Times that no descriptor was left for a connection that waits.
     out_of_descriptors,
+    /// What there was to tell the owner of the server.
+    notices,
+    /// What it took of that.
+    notices_taken,
+    /// What it will not hear of, because it was not taken in time.
+    notices_missed,
+    /// Lines that were not logged because too many are alike. The owner counts them.
+    suppressed,
 }
 
 impl Counters {
+    pub(crate) fn ended(&self, reason: DownReason) {
+        self.unregistered.add_one();
+        // `ALL` holds every reason.
+        let position = DownReason::ALL.iter().position(|&one| one == reason);
+        if let Some(counter) = position.and_then(|index| self.ended.get(index)) {
+            counter.add_one();
+        }
+    }
+
     pub(crate) fn refused(&self, refusal: Refusal) {
         // `ALL` holds every reason.
         let position = Refusal::ALL.iter().position(|&reason| reason == refusal);

@@ -30,9 +30,14 @@ pub(crate) fn push_facts(shared: &Shared, out: &mut Vec<u8>) {
     push_fact(out, "exposure", shared.config.read().exposure.as_str());
     let waiting = shared.waiting.load(Ordering::Relaxed);
     push_fact(out, "open_connections", shared.held.len() + waiting);
+    push_fact(out, "waiting_connections", waiting);
+    push_fact(out, "waiting_notices", shared.notices.len());
     let counters = shared.counters.values();
     for (name, count) in counters.named() {
         push_fact(out, name, count);
+    }
+    for (reason, count) in counters.ended {
+        push_fact(out, &format!("ended_{}", reason.as_str()), count);
     }
     for (reason, count) in counters.refused {
         push_fact(out, &format!("refused_{}", reason.as_str()), count);

@@ -3,10 +3,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use epmd_core::{Event, Name, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::counters::Counters;
+use crate::platform::Holder;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,17 @@ pub enum Notice {
         /// The name it was about, where it was a valid one.
         name: Option<Name>,
     },
+    /// A registration was refused because there are too many.
+    TooMany {
+        /// Who asked.
+        peer: SocketAddr,
+        /// Of what.
+        reason: Refusal,
+        /// The name.
+        name: Option<Name>,
+        /// Whose it would be, where that was looked for.
+        by: Holder,
+    },
     /// A node that was gone but for its connection lost its name to another one.
     /// The events of both follow.
     Evicted {
@@ -58,6 +73,11 @@ pub enum Notice {
     },
     /// A connection was closed because its request did not come in time.
     TimedOut {
+        /// Whose.
+        peer: SocketAddr,
+    },
+    /// A connection that waited for its peer was closed because there were too many.
+    CrowdedOut {
         /// Whose.
         peer: SocketAddr,
     },
@@ -156,6 +176,7 @@ pub(crate) struct Notices {
     queue: Mutex<Queue>,
     /// Tells the runtime to wake the owner.
     pub(crate) waiting: Notify,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
@@ -166,14 +187,25 @@ struct Queue {
 }
 
 impl Notices {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
+
+    /// How many wait to be taken.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.lock().notices.len()
+    }
+
     pub(crate) fn push(&self, notice: Notice) {
         let mut queue = self.queue.lock();
+        self.counters.notices.add_one();
         // Without it the end would be taken for a defect.
         let needed = matches!(notice, Notice::Killed { .. } | Notice::TakenOver { .. });
         if needed || queue.notices.len() < CAPACITY {
             queue.notices.push_back(notice);
         } else {
             queue.missed += 1;
+            self.counters.notices_missed.add_one();
         }
         if !std::mem::replace(&mut queue.woken, true) {
             self.waiting.notify_one();
@@ -187,6 +219,7 @@ impl Notices {
         let mut queue = self.queue.lock();
         let count = queue.notices.len().min(limit);
         queue.woken = count == limit;
+        self.counters.notices_taken.add(count as u64);
         (queue.notices.drain(..count).collect(), std::mem::take(&mut queue.missed))
     }
 

@@ -21,7 +21,7 @@ use crate::runtime;
 use crate::service_manager::ServiceManager;
 use crate::shared::{Order, Phase, Shared};
 use crate::takeover::{Offer, Within};
-use crate::{Addresses, Config, CounterValues};
+use crate::{Addresses, Config, CounterValues, Limit};
 
 /// How long a hand-over within this process may take. It gives up before.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -48,6 +48,10 @@ pub struct Info {
     pub nodes: usize,
     /// Connections that are open: registrations, and those that wait.
     pub open_connections: usize,
+    /// Those of them that wait for their peer.
+    pub waiting_connections: usize,
+    /// Notices that wait to be taken.
+    pub waiting_notices: usize,
     /// What was counted since the start.
     pub counters: CounterValues,
 }
@@ -226,6 +230,11 @@ impl Server {
         *self.shared.wake_follower.lock() = Some(wake);
     }
 
+    /// Counts lines that its owner did not log because too many are alike.
+    pub fn count_suppressed(&self, lines: u64) {
+        self.shared.counters.suppressed.add(lines);
+    }
+
     /// How many nodes are registered.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -279,14 +288,18 @@ impl Server {
     #[must_use]
     pub fn info(&self) -> Info {
         let shared = &self.shared;
+        // No node comes or goes meanwhile.
+        let registry = shared.registry.read();
         let listeners = shared.listeners.lock();
         let waiting = shared.waiting.load(Ordering::Relaxed);
         Info {
             addresses: listeners.iter().map(|listener| listener.address).collect(),
             exposure: shared.config.read().exposure,
             uptime: shared.started.elapsed(),
-            nodes: self.count(),
+            nodes: registry.len(),
             open_connections: shared.held.len() + waiting,
+            waiting_connections: waiting,
+            waiting_notices: shared.notices.len(),
             counters: shared.counters.values(),
         }
     }
@@ -322,7 +335,13 @@ impl Server {
             self.rebind(&addresses, port)?;
             *handed_over = false;
         }
+        self.shared.registry.write().set_max_nodes(config.max_nodes.get());
+        if old.max_nodes_per_process == Limit::NONE {
+            // Nobody has asked so far whose a node is.
+            self.shared.quotas.are_incomplete();
+        }
         *self.shared.config.write() = config;
+        self.shared.measure_descriptors();
         Ok(())
     }
 

@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
-use epmd_core::{Caller, Glob, Name, Next, Node, Outcome, Refusal, Reply, Request, is_local};
+use epmd_core::{
+    Caller, Glob, Name, Next, Node, Outcome, Refusal, Registry, Reply, Request, is_local,
+};
 
 use crate::duplicate::{Gone, Newcomer, Wait, find_gone, make_way};
 use crate::info;
 use crate::notices::Notice;
 use crate::platform::Held;
+use crate::quotas::Applicant;
 use crate::shared::{Peer, Rules, Shared};
 use crate::watch::Watch;
 
@@ -24,28 +27,43 @@ pub(crate) enum Pending {
     /// The name of the registration may be free in a moment: to be carried out
     /// again after a pause.
     Name(Wait),
+    /// Whose the registration would be is to be found: to be carried out again then.
+    Applicant,
     /// Who holds the name of this node is to be found, and appended.
     Holder(Box<Node>),
     /// The peer is to be told what happens from now on.
     Watch(Watch),
 }
 
+/// What was found out before a registration is carried out again.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) wait: Option<Wait>,
+    pub(crate) applicant: Option<Box<Applicant>>,
+}
+
+impl Known {
+    const fn is_nothing(&self) -> bool {
+        self.wait.is_none() && self.applicant.is_none()
+    }
+}
+
 /// Carries out the request in `body` and appends the reply to `out`.
 ///
 /// `connected_to` yields the local address of the connection; it is asked for
-/// only where it decides. `wait` is that of the last time, if this is not the
-/// first.
+/// only where it decides. `known` is what was found out since the last time, if this
+/// is not the first.
 pub(crate) fn respond(
     shared: &Shared,
     rules: Rules,
     body: &[u8],
     peer: Peer,
     connected_to: impl FnOnce() -> Option<IpAddr>,
-    wait: Option<Wait>,
+    known: &mut Known,
     out: &mut Vec<u8>,
 ) -> Answer {
     let Rules { policy, debug, .. } = rules;
-    let debug = if wait.is_some() { 0 } else { debug };
+    let debug = if known.is_nothing() { debug } else { 0 };
     if debug >= 3 {
         shared.notices.push(Notice::Received { peer: peer.address, body: body.to_vec() });
     }
@@ -77,6 +95,9 @@ pub(crate) fn respond(
         Held::end_those_that_have(shared);
     }
     let newcomer = newcomer(&request, peer);
+    if newcomer.is_some() && rules.max_nodes_per_process.is_some() && known.applicant.is_none() {
+        return Answer::Pending(Pending::Applicant);
+    }
     let gone = newcomer.and_then(|new| find_gone(shared, new, rules.evicts));
     // The kernel is asked while nobody waits for the lock.
     let listener =
@@ -91,20 +112,28 @@ pub(crate) fn respond(
     let mut registry = shared.registry.write();
     let holder = newcomer.and_then(|new| make_way(shared, &mut registry, new, gone));
     if let Some(holder) = holder {
-        if let Some(wait) = shared.waits.go_on(holder, wait) {
+        if let Some(wait) = shared.waits.go_on(holder, known.wait.take()) {
             return Answer::Pending(Pending::Name(wait));
         }
     } else {
-        shared.waits.end(wait);
+        shared.waits.end(known.wait.take());
     }
-    let Outcome { reply, next, refused, event } = registry.apply(&request, &caller, Shared::now());
+    let applicant = known.applicant.as_deref();
+    let Outcome { reply, next, refused, event } =
+        match over_quota(shared, rules, &registry, newcomer, applicant) {
+            Some(refusal) => Registry::refuse(&request, refusal),
+            None => registry.apply(&request, &caller, Shared::now()),
+        };
     reply.encode(out);
     if let Some(event) = event {
         shared.tell(&registry, event);
     }
+    if let (Next::Hold, Some(applicant)) = (next, applicant) {
+        shared.quotas.add(peer.conn, applicant);
+    }
     drop(registry);
     if let Some(refusal) = refused {
-        shared.refuse(peer.address, refusal, name_of(&request));
+        shared.deny(peer.address, refusal, name_of(&request), applicant);
     }
     if let Next::CloseAlso(conn) = next {
         shared.release(conn);
@@ -152,10 +181,11 @@ fn answer(shared: &Shared, request: &Request<'_>, out: &mut Vec<u8>) -> Option<A
         Reply::NodeInfo { node, .. } => node.cloned(),
         _ => None,
     };
-    drop(registry);
     if *request == Request::Info {
+        // While no node comes or goes.
         info::push_facts(shared, out);
     }
+    drop(registry);
     Some(match node {
         Some(node) => Answer::Pending(Pending::Holder(Box::new(node))),
         None => Answer::Ready(Next::Close),
@@ -169,6 +199,20 @@ fn newcomer<'a>(request: &Request<'a>, peer: Peer) -> Option<Newcomer<'a>> {
     };
     let name = Name::check(alive.name).ok()?;
     Some(Newcomer { name, port: alive.port, peer: Some(peer.address) })
+}
+
+/// Why a name that is free may not be registered, if its process has too many.
+fn over_quota(
+    shared: &Shared,
+    rules: Rules,
+    registry: &Registry,
+    newcomer: Option<Newcomer<'_>>,
+    applicant: Option<&Applicant>,
+) -> Option<Refusal> {
+    let (newcomer, applicant, max) = (newcomer?, applicant?, rules.max_nodes_per_process?);
+    let is_free = registry.lookup(newcomer.name).is_none();
+    let is_over = is_free && shared.quotas.are_used_up(applicant, max);
+    is_over.then_some(Refusal::TooManyNodesOfProcess)
 }
 
 /// Whether a name is free, or about to be.

@@ -2,7 +2,6 @@
 //! outlives the thread.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,14 +14,18 @@ use tokio::sync::Notify;
 
 use crate::Config;
 use crate::counters::Counters;
+use crate::crowd::Crowd;
 use crate::duplicate::{Waits, canonical};
 use crate::feed::Feed;
 use crate::keeping::Kept;
 use crate::listen::Listener;
+use crate::listings::Listings;
 use crate::notices::{Notice, Notices};
-use crate::platform::{self, Held, Holder, SocketTable, is_reserved, unreserve};
+use crate::platform::{self, Held, Holder, SocketTable, TcpSocket};
+use crate::quotas::{Applicant, Quotas};
 use crate::reports::Reports;
 use crate::service_manager::ServiceManager;
+use crate::shortage::Shortage;
 use crate::takeover::{Successor, Takeover};
 
 /// Whether the server serves.
@@ -66,7 +69,9 @@ pub(crate) struct Shared {
     pub(crate) sockets: SocketTable,
     /// Registrations that wait for the holder of their name to go.
     pub(crate) waits: Waits,
-    pub(crate) counters: Counters,
+    /// Whose the nodes are, where that counts.
+    pub(crate) quotas: Quotas,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) notices: Notices,
     pub(crate) feed: Arc<Feed>,
     pub(crate) reports: Reports,
@@ -90,10 +95,12 @@ pub(crate) struct Shared {
     pub(crate) waiting: AtomicUsize,
     /// Those of them that watch.
     pub(crate) watchers: AtomicUsize,
+    /// Who they are.
+    pub(crate) crowd: Crowd,
+    pub(crate) shortage: Shortage,
+    /// Replies that wait to be read.
+    pub(crate) listings: Listings,
     serial: AtomicU32,
-    starving: AtomicBool,
-    /// Tells those that wait for a descriptor that one was freed.
-    freed: Notify,
 }
 
 impl Shared {
@@ -102,6 +109,7 @@ impl Shared {
         listeners: Vec<Arc<Listener>>,
         wake_owner: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<Self> {
+        let counters = Arc::new(Counters::default());
         Ok(Self {
             registry: RwLock::new(new_registry(&config)),
             config: RwLock::new(config),
@@ -109,8 +117,9 @@ impl Shared {
             held: Held::new()?,
             sockets: SocketTable::open(),
             waits: Waits::default(),
-            counters: Counters::default(),
-            notices: Notices::default(),
+            quotas: Quotas::default(),
+            notices: Notices::new(counters.clone()),
+            counters,
             feed: Arc::default(),
             reports: Reports::default(),
             kept: Kept::default(),
@@ -125,9 +134,10 @@ impl Shared {
             started: Instant::now(),
             waiting: AtomicUsize::new(0),
             watchers: AtomicUsize::new(0),
+            crowd: Crowd::default(),
+            shortage: Shortage::default(),
+            listings: Listings::default(),
             serial: AtomicU32::new(0),
-            starving: AtomicBool::new(false),
-            freed: Notify::new(),
         })
     }
 
@@ -154,6 +164,7 @@ impl Shared {
             debug: config.debug,
             delays_replies: !config.delay_write.duration().is_zero(),
             evicts: config.evict_stale,
+            max_nodes_per_process: config.max_nodes_per_process.get(),
             // A node that is lost with this process is known again by it.
             looks_at_listeners: config.evict_stale || self.kept.has_records(),
         }
@@ -215,7 +226,7 @@ impl Shared {
         self.record(registry, &event);
         match event {
             Event::Up { .. } => self.counters.registered.add_one(),
-            Event::Down { .. } => self.counters.unregistered.add_one(),
+            Event::Down { reason, .. } => self.counters.ended(reason),
         }
         self.feed.push(&event);
         self.notices.push(Notice::Node(event));
@@ -228,9 +239,27 @@ impl Shared {
         self.refuse(peer, reason, None);
     }
 
-    pub(crate) fn refuse(&self, peer: SocketAddr, reason: Refusal, name: Option<Name>) {
+    fn refuse(&self, peer: SocketAddr, reason: Refusal, name: Option<Name>) {
         self.counters.refused(reason);
         self.notices.push(Notice::Refused { peer, reason, name });
+    }
+
+    /// Refuses a request whose reply says so.
+    pub(crate) fn deny(
+        &self,
+        peer: SocketAddr,
+        reason: Refusal,
+        name: Option<Name>,
+        applicant: Option<&Applicant>,
+    ) {
+        self.counters.denied.add_one();
+        if matches!(reason, Refusal::TooManyNodes | Refusal::TooManyNodesOfProcess) {
+            self.counters.refused(reason);
+            let by = applicant.map(|applicant| applicant.holder.clone()).unwrap_or_default();
+            self.notices.push(Notice::TooMany { peer, reason, name, by });
+        } else {
+            self.refuse(peer, reason, name);
+        }
     }
 
     /// Keeps the connection of a registration, unless its name was forced out
@@ -253,15 +282,18 @@ impl Shared {
             return platform::this_process();
         };
         let ends = node.peer.zip(self.local_address(conn));
-        let socket = ends.and_then(|(mut peer, local)| {
-            let local = canonical(local);
-            if let (SocketAddr::V6(peer), SocketAddr::V6(local)) = (&mut peer, local) {
-                // Both are on the same link.
-                peer.set_scope_id(local.scope_id());
-            }
-            self.sockets.connection(peer, local).ok().flatten()
-        });
+        let socket = ends.and_then(|(peer, local)| self.peer_socket(peer, local));
         socket.map(platform::holder_of).unwrap_or_default()
+    }
+
+    /// The peer's end of a connection, if it is on this host.
+    pub(crate) fn peer_socket(&self, mut peer: SocketAddr, local: SocketAddr) -> Option<TcpSocket> {
+        let local = canonical(local);
+        if let (SocketAddr::V6(peer), SocketAddr::V6(local)) = (&mut peer, local) {
+            // Both are on the same link.
+            peer.set_scope_id(local.scope_id());
+        }
+        self.sockets.connection(peer, local).ok().flatten()
     }
 
     /// The server's end of a registration. A node may be asked for before the
@@ -289,47 +321,9 @@ impl Shared {
     /// Closes a connection that was a registration.
     pub(crate) fn release(&self, conn: ConnId) {
         self.keep_no_longer(conn);
+        self.quotas.remove(conn);
         if self.held.release(conn) {
             self.descriptor_freed();
-        }
-    }
-
-    /// Whether the next connection has to wait: while descriptors are short,
-    /// those that are reserved stay so.
-    pub(crate) fn lacks_descriptor(&self) -> bool {
-        if !self.starving.load(Ordering::Relaxed) {
-            return false;
-        }
-        // The system hands out the lowest number that is free.
-        let listeners = self.listeners.lock();
-        let next = listeners.first().map(|listener| listener.socket.try_clone());
-        next.is_some_and(|next| {
-            next.map_or(true, |next| is_reserved(unreserve(next.into()).as_raw_fd()))
-        })
-    }
-
-    /// Waits until accepting has a chance again: another process may free
-    /// descriptors too, so it is tried every 100 ms.
-    pub(crate) async fn out_of_descriptors(&self) {
-        self.counters.out_of_descriptors.add_one();
-        if !self.starving.swap(true, Ordering::Relaxed) {
-            self.notices.push(Notice::OutOfDescriptors);
-        }
-        let retry = Duration::from_millis(100);
-        // A time-out is as good as the news.
-        let _ = tokio::time::timeout(retry, self.freed.notified()).await;
-    }
-
-    /// Nothing waits to be accepted any more.
-    pub(crate) fn descriptors_suffice(&self) {
-        if self.starving.load(Ordering::Relaxed) && self.starving.swap(false, Ordering::Relaxed) {
-            self.notices.push(Notice::DescriptorsSuffice);
-        }
-    }
-
-    pub(crate) fn descriptor_freed(&self) {
-        if self.starving.load(Ordering::Relaxed) {
-            self.freed.notify_waiters();
         }
     }
 
@@ -359,7 +353,9 @@ impl Shared {
 }
 
 fn new_registry(config: &Config) -> Registry {
-    Registry::with_max_remembered(config.remembered_names as usize)
+    let mut registry = Registry::with_max_remembered(config.remembered_names as usize);
+    registry.set_max_nodes(config.max_nodes.get());
+    registry
 }
 
 /// The part of the configuration that each connection asks for, read at once.
@@ -373,6 +369,8 @@ pub(crate) struct Rules {
     pub(crate) delays_replies: bool,
     /// Whether a holder of a name makes way that is gone but for its connection.
     pub(crate) evicts: bool,
+    /// How many nodes a process may have.
+    pub(crate) max_nodes_per_process: Option<usize>,
     /// Whether nodes are to be known by their listening sockets.
     pub(crate) looks_at_listeners: bool,
 }

@@ -198,6 +198,7 @@ fn prepare(
     if raise_file_limit && let Err(error) = platform::raise_file_limit() {
         shared.notices.push(Notice::FileLimitKept { error: error.to_string() });
     }
+    shared.measure_descriptors();
     let runtime = runtime::build().map_err(ListenError::Thread)?;
     if let Some(path) = shared.state_file() {
         estate.add_file(&path, &shared.notices);
@@ -238,6 +239,7 @@ fn take_in(shared: &Arc<Shared>, estate: Estate) {
     for (name, mut node, connection) in estate.nodes {
         let Some(Stored { socket, place }) = connection else {
             registry.restore(name, node);
+            shared.counters.inherited.add_one();
             continue;
         };
         // They came in numbers that nobody chose.
@@ -253,9 +255,11 @@ fn take_in(shared: &Arc<Shared>, estate: Estate) {
         // Nothing else is there that could have the name.
         if shared.held.hold(shared, conn, socket).is_ok() {
             registry.restore(name, node);
+            shared.counters.inherited.add_one();
         }
     }
     drop(registry);
+    shared.quotas.are_incomplete();
     for conn in unanswered {
         shared.end_connection(conn, DownReason::Closed);
     }

@@ -11,9 +11,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::{Decided, write_all};
+use crate::connection::Decided;
 use crate::feed::{Change, Missed, Snapshot};
 use crate::shared::{Peer, Shared};
+use crate::transfer::write_all;
 
 /// Between two looks at what has happened at the least: many nodes that come and go
 /// at once cost few writes. The first is told at once.
@@ -65,7 +66,7 @@ pub(crate) async fn serve(
     };
     shared.counters.watches.add_one();
     set_limit(shared, stream);
-    if tell(shared, stream, watch, unsent).await.is_ok() {
+    if tell(shared, stream, peer, watch, unsent).await.is_ok() {
         shared.counters.answered.add_one();
     } else {
         shared.counters.unread.add_one();
@@ -93,13 +94,14 @@ fn set_limit(shared: &Shared, stream: &TcpStream) {
 async fn tell(
     shared: &Arc<Shared>,
     stream: &TcpStream,
+    peer: Peer,
     watch: &Watch,
     unsent: &mut Option<Decided>,
 ) -> io::Result<()> {
     let mut missed = Missed(0);
     loop {
         let (snapshot, mut follower) = shared.follow(&watch.glob);
-        send(shared, stream, begin(missed, &snapshot, watch), unsent).await?;
+        send(shared, stream, peer, begin(missed, &snapshot, watch), unsent).await?;
         drop(snapshot);
         let mut told = Instant::now();
         missed = loop {
@@ -114,7 +116,7 @@ async fn tell(
                 Told::Alive.encode(&mut messages);
             }
             if !messages.is_empty() {
-                send(shared, stream, messages, unsent).await?;
+                send(shared, stream, peer, messages, unsent).await?;
                 told = Instant::now();
             }
             if !is_last {
@@ -164,11 +166,12 @@ fn encoded(changes: &[Change], watch: &Watch) -> Vec<u8> {
 async fn send(
     shared: &Shared,
     stream: &TcpStream,
+    peer: Peer,
     messages: Vec<u8>,
     unsent: &mut Option<Decided>,
 ) -> io::Result<()> {
-    let part = Decided { reply: messages, sent: 0, next: Next::Close, is_part: true };
-    write_all(shared, stream, unsent.insert(part)).await?;
+    let part = Decided { reply: messages.into(), sent: 0, next: Next::Close, is_part: true };
+    write_all(shared, stream, peer, unsent.insert(part)).await?;
     *unsent = None;
     Ok(())
 }

@@ -6,13 +6,11 @@
 mod common;
 
 use std::fs::File;
-use std::io::Write;
-use std::net::TcpStream;
 
 use common::process::{Partner, hear, is_own, role, tell};
 use common::served::{Served, local};
 use common::wait_until;
-use common::wire::{Client, ask, found, port_please, register, v4};
+use common::wire::{Client, End, alive2, ask, found, port_please, register};
 use epmd_server::{Config, Notice};
 use rustix::process::{Resource, getrlimit};
 
@@ -23,14 +21,27 @@ const LIMIT_SOFT: &[&str] = &["sh", "-c", r#"ulimit -Sn 128; ulimit -Hn 512; exe
 fn serve() {
     let server = Served::local();
     tell(&server.port().to_string());
-    let (mut short, mut enough) = (0, 0);
+    let (mut short, mut enough, mut crowded_out) = (0, 0, 0);
     while let Some(question) = hear() {
-        let notices = server.notices();
-        short += notices.iter().filter(|one| **one == Notice::OutOfDescriptors).count();
-        enough += notices.iter().filter(|one| **one == Notice::DescriptorsSuffice).count();
+        for notice in server.notices() {
+            match notice {
+                Notice::OutOfDescriptors => short += 1,
+                Notice::DescriptorsSuffice => enough += 1,
+                Notice::CrowdedOut { .. } => crowded_out += 1,
+                _ => {}
+            }
+        }
+        let counters = server.counters();
         match question.as_str() {
             "notices" => tell(&format!("{short} {enough}")),
-            "times out" => tell(&server.counters().out_of_descriptors.to_string()),
+            "crowded out" => {
+                wait_until("each is told", || {
+                    crowded_out += server.notices().len() as u64;
+                    crowded_out >= counters.crowded_out
+                });
+                tell(&counters.crowded_out.to_string());
+            }
+            "times out" => tell(&counters.out_of_descriptors.to_string()),
             "open" => tell(&server.info().open_connections.to_string()),
             "open a file" => tell(&File::open("/dev/null").is_ok().to_string()),
             other => panic!("what is {other}?"),
@@ -49,60 +60,91 @@ fn partner(test: &str) -> Option<(Partner, u16)> {
     Some((partner, port))
 }
 
-/// More connections than the server has descriptors, once it tells that it has
-/// run short so many times.
-fn flood(server: &mut Partner, port: u16, times: u32) -> Vec<TcpStream> {
-    let flood = (0..400).map(|_| TcpStream::connect(v4(port)).unwrap()).collect();
-    let told = format!("{times} {}", times - 1);
-    wait_until("no descriptor is left", || server.ask("notices") == told);
-    flood
+/// Registers as many nodes as the server has descriptors for.
+fn fill(server: &mut Partner, port: u16) -> Vec<Client> {
+    let mut nodes = Vec::new();
+    loop {
+        let mut client = Client::connect(port);
+        client.send(&alive2(format!("n{}", nodes.len()).as_bytes(), 4711));
+        wait_until("it is registered, or none is left", || {
+            !client.is_open() || server.ask("times out") != "0"
+        });
+        if client.is_open() {
+            return nodes;
+        }
+        client.read(6);
+        nodes.push(client);
+    }
 }
 
 #[test]
-fn more_idle_connections_than_descriptors_do_not_end_the_server() {
-    let test = "more_idle_connections_than_descriptors_do_not_end_the_server";
+fn silent_connections_make_way_when_descriptors_run_short() {
+    let test = "silent_connections_make_way_when_descriptors_run_short";
     let Some((mut server, port)) = partner(test) else { return };
     let nodes: Vec<_> = [&b"n1"[..], b"n2"].map(|name| register(port, name)).into();
-    for round in 1..=3 {
-        let idle = flood(&mut server, port, round);
-        drop(idle);
-        // At once, not after the next try of a server that has backed off.
-        assert_eq!(ask(port, &port_please(b"n1")), found(b"n1", 4711));
-        let (_newcomer, _) = register(port, b"n3");
-        wait_until("it has told so", || server.ask("notices") == format!("{round} {round}"));
+    let mut silent: Vec<Client> = Vec::new();
+    for round in 0..1_000 {
+        silent.push(Client::connect(port));
+        if round % 100 == 0 {
+            let (newcomer, _) = register(port, b"n3");
+            assert_eq!(ask(port, &port_please(b"n1")), found(b"n1", 4711));
+            assert_eq!(ask(port, &port_please(b"n3")), found(b"n3", 4711));
+            drop(newcomer);
+        }
     }
+    let mut open = 0;
+    let mut number = |what| server.ask(what).parse::<usize>().unwrap();
+    wait_until("the others were closed", || {
+        open = number("open") - nodes.len();
+        open + number("crowded out") == silent.len()
+    });
+    // Few more than had to be, the oldest first, each in an orderly way.
+    assert!((200..240).contains(&open), "{open}");
+    assert_eq!(server.ask("open a file"), "true");
+    let is_open: Vec<_> = silent.iter().map(Client::is_open).collect();
+    // Those that are accepted at a time, up to 64, come in any order.
+    let last = silent.len() - open;
+    assert!(is_open.iter().take(last - 64).all(|open| !open));
+    assert!(is_open.iter().skip(last + 64).all(|open| *open));
+    assert_eq!(is_open.iter().filter(|open| **open).count(), open);
+    let closed = silent.iter_mut().zip(is_open).filter(|(_, is_open)| !is_open);
+    closed.for_each(|(client, _)| assert_eq!(client.read_to_end(), (vec![], End::Closed)));
     assert!(nodes.iter().all(|(node, _)| node.is_open()));
-    assert_eq!(ask(port, &port_please(b"n2")), found(b"n2", 4711));
+    assert_eq!(server.ask("notices"), "0 0");
+    drop(silent);
     wait_until("all are closed", || server.ask("open") == "2");
 }
 
 #[test]
-fn connections_leave_the_vm_some_descriptors() {
-    let test = "connections_leave_the_vm_some_descriptors";
+fn nodes_leave_the_vm_some_descriptors_and_stay() {
+    let test = "nodes_leave_the_vm_some_descriptors_and_stay";
     let Some((mut server, port)) = partner(test) else { return };
-    let idle = flood(&mut server, port, 1);
+    let nodes = fill(&mut server, port);
+    assert!(nodes.len() > 200);
+    let waiting: Vec<_> = (0..40).map(|_| Client::connect(port)).collect();
     // Long enough for the server to have tried as often as there are reserved
     // ones.
     wait_until("it has tried often", || server.ask("times out").parse::<u32>().unwrap() > 20);
     assert_eq!(server.ask("open a file"), "true");
     assert_eq!(server.ask("notices"), "1 0");
-    drop(idle);
+    assert!(nodes.iter().all(Client::is_open));
+    drop(waiting);
 }
 
 #[test]
-fn requests_wait_for_a_descriptor_and_are_answered_then() {
-    let test = "requests_wait_for_a_descriptor_and_are_answered_then";
+fn requests_wait_for_a_descriptor_of_a_node_and_are_answered_then() {
+    let test = "requests_wait_for_a_descriptor_of_a_node_and_are_answered_then";
     let Some((mut server, port)) = partner(test) else { return };
-    let (_node, _) = register(port, b"n1");
-    let mut idle = flood(&mut server, port, 1);
+    let mut nodes = fill(&mut server, port);
     let mut waiting: Vec<_> = (0..20).map(|_| Client::connect(port)).collect();
-    waiting.iter_mut().for_each(|client| client.send(&port_please(b"n1")));
+    waiting.iter_mut().for_each(|client| client.send(&port_please(b"n0")));
     assert!(waiting.iter().all(Client::is_open));
-    while let Some(mut connection) = idle.pop() {
-        // Whole requests end connections too.
-        connection.write_all(&port_please(b"n2")).unwrap();
-    }
-    assert!(waiting.iter_mut().all(|client| client.read_to_end().0 == found(b"n1", 4711)));
+    drop(nodes.remove(1));
+    assert!(waiting.iter_mut().all(|client| client.read_to_end().0 == found(b"n0", 4711)));
+    wait_until("it has told so", || server.ask("notices") == "1 1");
+    assert!(nodes.iter().all(Client::is_open));
+    drop(nodes);
+    wait_until("all are closed", || server.ask("open") == "0");
 }
 
 #[test]
@@ -120,7 +162,8 @@ fn the_soft_limit_is_raised_to_the_hard_one_where_that_is_asked_for() {
     // Both ends are in this process.
     let clients: Vec<_> = (0..200).map(|_| Client::connect(server.port())).collect();
     server.wait_for_open_connections(200);
-    assert_eq!(server.counters().out_of_descriptors, 0);
+    let counters = server.counters();
+    assert_eq!((counters.out_of_descriptors, counters.crowded_out), (0, 0));
     drop(clients);
 }
 

@@ -238,12 +238,14 @@ fn what_is_asked_for_is_counted() {
         ("accepted", 12),
         ("answered", 10),
         ("unanswered", 1),
+        ("denied", 2),
         ("registered", 2),
         ("unregistered", 1),
         ("lookups_hit", 2),
         ("lookups_missed", 1),
         ("listings", 2),
         ("silent", 1),
+        ("notices", 6),
     ];
     assert_eq!(counted, expected);
     let refused: Vec<_> =

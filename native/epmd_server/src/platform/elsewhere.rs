@@ -1,5 +1,6 @@
 //! What only Linux tells: nothing.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,10 @@ pub fn port_holder(_address: SocketAddr) -> Option<PortHolder> {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TcpSocket;
+pub(crate) struct TcpSocket {
+    pub(crate) inode: u64,
+    pub(crate) uid: u32,
+}
 
 #[derive(Debug)]
 pub(crate) struct SocketTable;
@@ -105,6 +109,14 @@ pub(crate) fn receive(
 
 pub(crate) fn holder_of(_socket: TcpSocket) -> Holder {
     Holder::default()
+}
+
+pub(crate) fn holder_with(_socket: TcpSocket, _pid: Option<i32>) -> Holder {
+    Holder::default()
+}
+
+pub(crate) fn holders_of(_inodes: &HashSet<u64>, _first: &[i32]) -> HashMap<u64, i32> {
+    HashMap::new()
 }
 
 pub(crate) fn this_process() -> Holder {

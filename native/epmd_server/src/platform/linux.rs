@@ -1,10 +1,12 @@
 //! The fast path. A request that is already there is accepted, answered and
 //! closed without a task; registered connections wait in one nested epoll.
 
+mod crowded;
+
 use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,10 +21,12 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsocknam
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use self::crowded::{begin_crowded, make_room_for_next};
 use crate::connection::{self, Progress, Received};
 use crate::listen::Listener;
-use crate::platform::{is_reserved, unreserve};
-use crate::session::{Answer, admit, ended_early, respond};
+use crate::listings::bound_buffer;
+use crate::platform::unreserve;
+use crate::session::{Answer, Known, admit, ended_early, respond};
 use crate::shared::{Farewell, Order, Peer, Shared};
 
 /// Connections served in a row before others get their turn.
@@ -106,9 +110,7 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
     // costs less than a task.
     let mut early = std::mem::take(&mut buffers.early);
     for (socket, peer) in early.drain(..) {
-        if let Served::Early(socket) =
-            catch_panic(shared, peer, || serve(shared, socket, peer, buffers))
-        {
+        if let Served::Early(socket) = begin(shared, socket, peer, buffers) {
             connection::go_on(shared, socket.into(), peer, Progress::default());
         }
     }
@@ -119,33 +121,31 @@ fn accept_batch(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut
 fn accept_some(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut Buffers) -> Batch {
     for _ in 0..BATCH {
         if shared.lacks_descriptor() {
-            return Batch::OutOfDescriptors;
+            return make_room_for_next(shared);
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match acceptfrom_with(listener, flags) {
             Ok((socket, address)) => {
                 let socket = unreserve(socket);
                 let descriptor = socket.as_raw_fd();
-                let conn = shared.connection(descriptor);
                 // A connection that is gone already has no address.
                 let Some(Ok(address)) = address.map(SocketAddr::try_from) else {
+                    shared.counters.accepted.add_one();
                     shared.counters.silent.add_one();
                     continue;
                 };
-                let peer = Peer::new(conn, address);
+                let peer = Peer::new(shared.connection(descriptor), address);
                 shared.tell_connected(shared.rules(), peer);
-                let served = catch_panic(shared, peer, || serve(shared, socket, peer, buffers));
-                let stays = !matches!(served, Served::Closed);
-                if let Served::Early(socket) = served {
-                    buffers.early.push((socket, peer));
+                if shared.may_be_crowded(descriptor) {
+                    return begin_crowded(shared, socket, peer, buffers);
                 }
-                if stays && is_reserved(descriptor) {
-                    return Batch::OutOfDescriptors;
+                if let Served::Early(socket) = begin(shared, socket, peer, buffers) {
+                    buffers.early.push((socket, peer));
                 }
             }
             Err(Errno::AGAIN) => return Batch::Drained,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                return Batch::OutOfDescriptors;
+                return make_room_for_next(shared);
             }
             // What befell one connection before it was accepted (accept(2)).
             Err(_) => {}
@@ -154,15 +154,21 @@ fn accept_some(shared: &Arc<Shared>, listener: &AsyncFd<OwnedFd>, buffers: &mut 
     Batch::Full
 }
 
-/// A defect of ours ends no more than the connection that it showed in.
-fn catch_panic(shared: &Shared, peer: Peer, serve: impl FnOnce() -> Served) -> Served {
-    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
+fn connected_to(socket: &OwnedFd) -> Option<IpAddr> {
+    let address = getsockname(socket).ok()?;
+    Some(SocketAddr::try_from(address).ok()?.ip())
+}
+
+/// Serves a connection as far as that goes without waiting. A defect of ours ends no
+/// more than the connection that it showed in.
+fn begin(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> Served {
+    let served = catch_unwind(AssertUnwindSafe(|| serve(shared, socket, peer, buffers)));
+    served.unwrap_or_else(|_| {
         connection::panicked(shared, peer);
         Served::Closed
     })
 }
 
-/// Serves a connection as far as that goes without waiting.
 fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffers) -> Served {
     let rules = shared.rules();
     if rules.delays_replies {
@@ -171,10 +177,7 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     }
     let Buffers { request, reply, .. } = buffers;
     let mut framer = Framer::default();
-    let connected_to = || {
-        let address = getsockname(&socket).ok()?;
-        Some(SocketAddr::try_from(address).ok()?.ip())
-    };
+    let connected_to = || connected_to(&socket);
     let read = recv(&socket, request.as_mut_slice(), RecvFlags::empty());
     // Not before what has come is read, so that the close is an orderly one.
     if !admit(shared, rules, peer, connected_to) {
@@ -202,7 +205,8 @@ fn serve(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, buffers: &mut Buffer
     };
     reply.clear();
     reply.shrink_to(REPLY_CAPACITY);
-    let next = match respond(shared, rules, body, peer, connected_to, None, reply) {
+    let next = match respond(shared, rules, body, peer, connected_to, &mut Known::default(), reply)
+    {
         Answer::Ready(next) => next,
         Answer::Pending(pending) => {
             let received = Received { framer, bytes: received.to_vec() };
@@ -233,6 +237,7 @@ fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], h
     if hold {
         shared.keep(peer.conn, socket.as_fd());
     }
+    bound_buffer(&socket, reply);
     // `MORE` lets the reply leave in one segment with the close that follows.
     let more = if hold { SendFlags::empty() } else { SendFlags::MORE };
     let sent = match send(&socket, reply, SendFlags::NOSIGNAL | more) {
@@ -245,8 +250,12 @@ fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], h
             return hold && shared.hold(peer.conn, socket.into());
         }
         Ok(count) if !hold => {
-            let rest = reply.get(count..).unwrap_or_default().to_vec();
-            connection::go_on(shared, socket.into(), peer, Progress::unsent(rest));
+            let Some(kept) = shared.keep_reply(reply) else {
+                connection::crowded_out(shared, peer);
+                connection::cut_off(&socket);
+                return false;
+            };
+            connection::go_on(shared, socket.into(), peer, Progress::unsent(kept, count));
             return true;
         }
         // A registration whose reply did not get through is none. Only what

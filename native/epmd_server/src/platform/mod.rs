@@ -35,8 +35,8 @@ mod unix_sockets;
 pub use port_holder::port_holder;
 #[cfg(target_os = "linux")]
 pub(crate) use {
-    processes::{holder_of, this_process},
-    sockets::SocketTable,
+    processes::{holder_of, holder_with, holders_of, this_process},
+    sockets::{SocketTable, TcpSocket},
     unix_sockets::{
         MAX_DESCRIPTORS, OtherProcess, accept_from, connect_to, listen_at, receive, send,
     },
@@ -48,8 +48,8 @@ mod elsewhere;
 pub use elsewhere::port_holder;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use elsewhere::{
-    MAX_DESCRIPTORS, OtherProcess, SocketTable, accept_from, connect_to, holder_of, listen_at,
-    memory_file, receive, send, this_process,
+    MAX_DESCRIPTORS, OtherProcess, SocketTable, TcpSocket, accept_from, connect_to, holder_of,
+    holder_with, holders_of, listen_at, memory_file, receive, send, this_process,
 };
 
 /// A process that has a socket: the one that listens on a port, say.
@@ -133,6 +133,12 @@ pub(crate) fn make_room(descriptors: usize) {
 /// files (its code, its logs) at the worst of times.
 const RESERVED_DESCRIPTORS: i32 = 16;
 
+/// Where those begin of which connections get none: the numbers that this process
+/// may not have, and as many before.
+pub(crate) fn end_of_descriptors() -> i32 {
+    i32::try_from(file_limit()).unwrap_or(i32::MAX).saturating_sub(RESERVED_DESCRIPTORS)
+}
+
 /// Whether a descriptor is one of those that are reserved.
 pub(crate) fn is_reserved(descriptor: i32) -> bool {
     let limit = initial_limit();
@@ -146,6 +152,14 @@ pub(crate) fn unreserve(connection: OwnedFd) -> OwnedFd {
         return connection;
     }
     fcntl_dupfd_cloexec(&connection, initial_limit()).unwrap_or(connection)
+}
+
+/// Moves a connection to the lowest descriptor that it may have.
+pub(crate) fn move_down(connection: OwnedFd) -> OwnedFd {
+    match fcntl_dupfd_cloexec(&connection, 0).map(unreserve) {
+        Ok(lowest) if lowest.as_raw_fd() < connection.as_raw_fd() => lowest,
+        _ => connection,
+    }
 }
 
 static INITIAL_LIMIT: OnceLock<i32> = OnceLock::new();

@@ -5,21 +5,22 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use epmd_core::limits::MAX_SURPLUS_BYTES;
-use epmd_core::{ConnId, DownReason};
+use epmd_core::{ConnId, DownReason, is_local};
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 
 use crate::connection::{self, Progress};
 use crate::listen::Listener;
-use crate::platform::{is_reserved, unreserve};
+use crate::platform::unreserve;
 use crate::shared::{Peer, Shared};
+use crate::shortage::Room;
 
 /// How long a listener that is retired waits for handshakes under way.
 const LINGER: Duration = Duration::from_millis(20);
@@ -56,7 +57,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) -> io::
 /// suffice.
 async fn next(shared: &Shared, socket: &TcpListener) -> (Accepted, bool) {
     while shared.lacks_descriptor() {
-        shared.out_of_descriptors().await;
+        make_room_for_next(shared).await;
     }
     let mut was_idle = false;
     let accepted = poll_fn(|context| {
@@ -76,18 +77,50 @@ async fn serve(shared: &Arc<Shared>, accepted: Accepted) {
             // Fails only if the descriptor is none.
             let Ok(stream) = stream.into_std() else { return };
             let socket = unreserve(stream.into());
-            let descriptor = socket.as_raw_fd();
-            let peer = Peer::new(shared.connection(descriptor), address);
+            let peer = Peer::new(shared.connection(socket.as_raw_fd()), address);
             shared.tell_connected(shared.rules(), peer);
-            connection::go_on(shared, socket.into(), peer, Progress::default());
-            if is_reserved(descriptor) {
-                shared.out_of_descriptors().await;
+            if shared.may_be_crowded(socket.as_raw_fd()) {
+                begin_crowded(shared, socket, peer).await;
+            } else {
+                connection::go_on(shared, socket.into(), peer, Progress::default());
             }
         }
         // What befell one connection before it was accepted.
         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
         // The same whatever the system calls it: wait for better times.
-        Err(_) => shared.out_of_descriptors().await,
+        Err(_) => make_room_for_next(shared).await,
+    }
+}
+
+/// Serves a connection that may have one of the last descriptors.
+async fn begin_crowded(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer) {
+    let descriptor = socket.as_raw_fd();
+    let stream = std::net::TcpStream::from(socket);
+    let connected_to = || stream.local_addr().ok().map(|address| address.ip());
+    let is_local = is_local(peer.address.ip(), connected_to);
+    match shared.make_room(descriptor, is_local) {
+        Room::Enough => connection::go_on(shared, stream, peer, Progress::default()),
+        Room::Made => {
+            connection::begin_when_there_is_room(shared, stream, peer);
+            yield_now().await;
+        }
+        Room::Not { is_last } => {
+            connection::go_on(shared, stream, peer, Progress::default());
+            // It may have asked.
+            yield_now().await;
+            if !shared.squeeze_in(peer.conn, is_local, is_last) {
+                shared.out_of_descriptors().await;
+            }
+        }
+    }
+}
+
+/// When nobody can be accepted.
+async fn make_room_for_next(shared: &Shared) {
+    if shared.make_room_for_next() {
+        yield_now().await;
+    } else {
+        shared.out_of_descriptors().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which process has a socket, as `/proc` tells this user.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,14 +13,48 @@ use super::{Holder, PortHolder};
 pub(super) fn with_socket(inodes: &[u64]) -> Option<PortHolder> {
     let links: Vec<PathBuf> =
         inodes.iter().map(|inode| format!("socket:[{inode}]").into()).collect();
-    let numbers = fs::read_dir("/proc").ok()?.flatten();
+    let pid =
+        all().into_iter().find(|pid| has_one(Path::new(&format!("/proc/{pid}/fd")), &links))?;
+    Some(PortHolder { pid, program: program(pid)? })
+}
+
+/// The numbers of all processes in their order, that of this one last.
+fn all() -> Vec<i32> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> =
         numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     let own = std::process::id() as i32;
     pids.sort_unstable_by_key(|&pid| (pid == own, pid));
-    let pid =
-        pids.into_iter().find(|pid| has_one(Path::new(&format!("/proc/{pid}/fd")), &links))?;
-    Some(PortHolder { pid, program: program(pid)? })
+    pids
+}
+
+/// The processes that have these sockets, as above, but that some are looked at
+/// `first`. It is over when all are found.
+pub(crate) fn holders_of(inodes: &HashSet<u64>, first: &[i32]) -> HashMap<u64, i32> {
+    let mut found = HashMap::new();
+    for pid in first.iter().copied().chain(std::iter::once_with(all).flatten()) {
+        if found.len() == inodes.len() {
+            break;
+        }
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut descriptors: Vec<_> = descriptors.collect();
+        // What was opened last is mostly what is looked for.
+        while found.len() < inodes.len()
+            && let Some(descriptor) = descriptors.pop()
+        {
+            let link = fs::read_link(descriptor.path()).ok();
+            if let Some(inode) = link.as_deref().and_then(inode).filter(|one| inodes.contains(one))
+            {
+                found.entry(inode).or_insert(pid);
+            }
+        }
+    }
+    found
+}
+
+/// That of a socket, from the link to it.
+fn inode(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn has_one(descriptors: &Path, links: &[PathBuf]) -> bool {
@@ -56,8 +91,18 @@ const UNKNOWN_UID: u32 = 65_534;
 
 /// Who has a socket.
 pub(crate) fn holder_of(socket: TcpSocket) -> Holder {
+    holder(socket, with_socket(&[socket.inode]))
+}
+
+/// The same of which the process is known.
+pub(crate) fn holder_with(socket: TcpSocket, pid: Option<i32>) -> Holder {
+    let process = pid.and_then(|pid| Some(PortHolder { pid, program: program(pid)? }));
+    holder(socket, process)
+}
+
+fn holder(socket: TcpSocket, process: Option<PortHolder>) -> Holder {
     let user = (socket.uid != UNKNOWN_UID).then(|| user(socket.uid));
-    Holder { process: with_socket(&[socket.inode]), user }
+    Holder { process, user }
 }
 
 /// This process as a holder.

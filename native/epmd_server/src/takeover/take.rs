@@ -221,7 +221,8 @@ fn sort(
         let (own, rest) = data.split_at_checked(length).ok_or_else(short)?;
         data = rest;
         let own = own.to_vec();
-        let progress = if is_answered { Progress::unsent(own) } else { Progress::received(own) };
+        let progress =
+            if is_answered { Progress::unsent(own.into(), 0) } else { Progress::received(own) };
         waiting.push(Unfinished { stream: socket.into(), peer, progress });
     }
     Ok(HandedOver { estate, waiting, within })
