@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -100,6 +100,12 @@ impl Remote {
         assert_eq!(self.ask(server, b""), b"");
     }
 
+    /// Opens so many connections from there that say nothing, 5,000 a second, and keeps
+    /// them. Does not wait for that.
+    pub fn flood(&mut self, server: SocketAddr, count: usize) {
+        assert_eq!(self.0.ask(&format!("flood {server} {count}")), "done");
+    }
+
     /// Begins a request from there.
     pub fn begin(&mut self, server: SocketAddr, beginning: &[u8]) {
         assert_eq!(self.0.ask(&format!("begin {server} {}", hex(beginning))), "done");
@@ -124,6 +130,22 @@ fn be_remote() {
                     Ok(client) => answer(client, request),
                     Err(error) => error,
                 }
+            }
+            ("flood", [server, count]) => {
+                let (server, count): (SocketAddr, _) =
+                    (server.parse().unwrap(), count.parse().unwrap());
+                std::thread::spawn(move || {
+                    let begun = Instant::now();
+                    let mut flood = Vec::new();
+                    for number in 0..count {
+                        flood.push(std::net::TcpStream::connect(server));
+                        let due = begun + Duration::from_micros(200 * number);
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    }
+                    // Until this process ends.
+                    std::thread::park();
+                });
+                "done".to_owned()
             }
             ("begin", [server, beginning]) => {
                 waiting.insert(reach(server)).send(&unhex(beginning));
