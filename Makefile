@@ -17,6 +17,7 @@
 # make soak-rings       2,000 nodes and everything dies, with our keeper and with systemd
 # make soak-scale       18,000 nodes: a takeover, and kill -9
 # make soak-table       what dies and what nodes notice, beside C epmd
+# make hostile          what hostile peers do and what nodes notice, beside C epmd
 # make epmd-defects     what docs/epmd-defects.md says, seen in OTP's epmd and in ours
 
 # The small VM of a node that is there for the port mapper alone. (rebar3 needs
@@ -33,7 +34,7 @@ run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
-.PHONY: check-memory soak soak-rings soak-scale soak-table soak-short
+.PHONY: check-memory hostile soak soak-rings soak-scale soak-table soak-short
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -111,6 +112,10 @@ OUR_EPMD = $(RELEASE)/bin/epmd
 
 epmd-defects: release
 	@python3 -B test/epmd_defects/run.py $(OTP_EPMD) $(OUR_EPMD)
+
+hostile: release
+	cargo build --quiet --release --locked --package bench --bin hostile
+	$(ASIDE) $(or $(CARGO_TARGET_DIR),target)/release/hostile $(RELEASE) $(OTP_EPMD)
 
 conformance: release
 	@.ci/tools test
