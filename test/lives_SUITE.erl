@@ -23,11 +23,13 @@ what_starts_and_stops_50_times_leaves_nothing(_Config) ->
         env => [{"MALLOC_ARENA_MAX", "1"}]
     }),
     ok = testkit:call(VM, portmapper, stop, []),
-    ok = testkit:call(VM, lives, live, [20]),
-    {Before, Memory} = {left(VM), testkit:call(VM, lives, memory, [])},
-    ok = testkit:call(VM, lives, live, [50]),
+    ok = testkit:call(VM, lives, live, [5, purge]),
+    Before = left(VM),
+    ok = testkit:call(VM, lives, live, [50, purge]),
     testkit:wait_until(fun() -> left(VM) =:= Before end),
     ?assertMatch({0, _Descriptors, _Threads}, Before),
+    Memory = testkit:call(VM, lives, memory, []),
+    ok = testkit:call(VM, lives, live, [30, no_purge]),
     ?assert(testkit:call(VM, lives, memory, []) < Memory + ?GROWTH).
 
 left(VM) ->
