@@ -6,6 +6,7 @@
 # make install          the release in PREFIX (/opt/portmapper); with
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
 # make uninstall        takes that back; the same variables
+# make fuzz             ten minutes of each fuzz target (FUZZ_SECONDS=N: so many seconds)
 # make check-memory     1,000 lives of the port mapper in one VM, with AddressSanitizer
 # make bench            processor time a request, beside C epmd, in docs/benchmarks.md
 # make bench-scale      ten minutes with as many nodes as the limit of open files allows,
@@ -34,7 +35,7 @@ run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
-.PHONY: check-memory hostile soak soak-rings soak-scale soak-table soak-short
+.PHONY: bench-core check-memory fuzz hostile miri soak soak-rings soak-scale soak-table soak-short
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -62,6 +63,26 @@ check-memory:
 	@test/memory/run $(LIVES)
 
 LIVES = 1000
+
+# What a run finds is kept where it was built; what is worth keeping for good goes to
+# native/fuzz/seeds, whose inputs `make test` runs too.
+FUZZ_SECONDS = 600
+FUZZ_TARGETS = bytes sequences histories records
+FOUND = native/fuzz/target/found
+
+fuzz:
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(FOUND)/$$target && \
+		cargo +nightly fuzz run --fuzz-dir native/fuzz $$target $(FOUND)/$$target \
+			native/fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+			-print_final_stats=1 || exit 1; \
+	done
+
+# What is undefined in the unsafe code of libraries below epmd_core, which has none of its own,
+# with a few of its tests: they take a thousand times as long there.
+miri:
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --package epmd_core --lib \
+		--test golden --test restore --test corpus
 
 # What is killed leaves its socket there.
 ASIDE = directory=$$(mktemp -d); trap 'rm -r "$$directory"' EXIT; RUNTIME_DIRECTORY=$$directory

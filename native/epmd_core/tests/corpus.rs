@@ -18,6 +18,11 @@ fn every_seed_of_sequences_holds() {
     run("sequences", targets::sequences);
 }
 
+#[test]
+fn every_seed_of_histories_holds() {
+    run("histories", targets::histories);
+}
+
 fn run(name: &str, target: fn(&[u8])) {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name);
     let mut run = 0;

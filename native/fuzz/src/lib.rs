@@ -1,12 +1,16 @@
 //! What the fuzz targets do with their input. These are plain functions, so that
 //! the seeds run under `cargo test` as well.
 
+mod histories;
+
 use std::collections::HashMap;
 
 use epmd_core::{
     Alive2, Caller, ConnId, Creation, DownReason, Event, Framer, Glob, Listing, Name, Next, Owner,
     Refusal, Registrant, Registration, Registry, Reply, Request, Response, Told, UnixMillis,
 };
+
+pub use histories::histories;
 
 /// One connection: the size of its first piece and of all later ones (0: as
 /// much as may be read), and then what the peer sends.

@@ -1,27 +1,9 @@
-//! What a history is made of.
+//! Histories to choose from.
 
 use epmd_core::{DownReason, Registration, UnixMillis};
 use proptest::prelude::*;
 
-#[derive(Debug, Clone)]
-pub enum Op {
-    Alive2(Vec<u8>, Registration),
-    PortPlease2(Vec<u8>),
-    Names,
-    Match(&'static str),
-    Info,
-    NodeInfo(Vec<u8>),
-    Dump,
-    Kill {
-        relaxed: bool,
-    },
-    Stop(Vec<u8>),
-    /// Of the connection of an earlier request, whatever became of it.
-    End(prop::sample::Index, DownReason),
-    RegisterVm(Vec<u8>, Registration),
-    Unregister(Vec<u8>, DownReason),
-    Clock(UnixMillis),
-}
+use crate::pair::Op;
 
 /// Any operation, mostly on names that others have, too.
 pub fn op() -> impl Strategy<Value = Op> {
@@ -37,7 +19,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Dump),
         1 => any::<bool>().prop_map(|relaxed| Op::Kill { relaxed }),
         2 => any_name().prop_map(Op::Stop),
-        5 => (any::<prop::sample::Index>(), end).prop_map(|(conn, why)| Op::End(conn, why)),
+        5 => (any::<u32>(), end).prop_map(|(conn, why)| Op::End(conn, why)),
         1 => (good_name(), registration()).prop_map(|(name, about)| Op::RegisterVm(name, about)),
         2 => (good_name(), out).prop_map(|(name, why)| Op::Unregister(name, why)),
         1 => clock().prop_map(Op::Clock),
