@@ -118,10 +118,13 @@ impl Store {
         conn: ConnId,
         socket: BorrowedFd<'_>,
     ) {
-        if let Some(slot) = self.slot(conn)
-            && !self.keep_at_once(manager, slot, socket)
-        {
-            self.keep_later(slot, Source::Connection(conn));
+        // At once: another thread may be taking the slot away, and what would be put
+        // there, or wait for it, afterwards would stay.
+        let mut contents = self.contents.lock();
+        let Some(&slot) = contents.connections.get(&conn) else { return };
+        if !contents.keep_at_once(manager, slot, socket) {
+            contents.queue.push_back(Message::Keep(slot, Source::Connection(conn)));
+            self.waiting.notify_one();
         }
     }
 
@@ -138,8 +141,7 @@ impl Store {
         slot: u32,
         descriptor: BorrowedFd<'_>,
     ) -> bool {
-        let contents = self.contents.lock();
-        contents.queue.is_empty() && keep(manager, slot, descriptor).is_ok()
+        self.contents.lock().keep_at_once(manager, slot, descriptor)
     }
 
     /// Empties the slot of a connection, if it has one.
@@ -232,6 +234,15 @@ impl Store {
 }
 
 impl Contents {
+    fn keep_at_once(
+        &self,
+        manager: &ServiceManager,
+        slot: u32,
+        descriptor: BorrowedFd<'_>,
+    ) -> bool {
+        self.queue.is_empty() && keep(manager, slot, descriptor).is_ok()
+    }
+
     fn take_slot(&mut self, manager: &ServiceManager) -> Option<u32> {
         if let slot @ Some(_) = self.slots.take(self.limit) {
             return slot;
