@@ -7,6 +7,7 @@
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
 # make uninstall        takes that back; the same variables
 # make fuzz             ten minutes of each fuzz target (FUZZ_SECONDS=N: so many seconds)
+# make check-threads    where threads of the server meet, in every order (loom)
 # make check-memory     1,000 lives of the port mapper in one VM, with AddressSanitizer
 # make bench            processor time a request, beside C epmd, in docs/benchmarks.md
 # make bench-scale      ten minutes with as many nodes as the limit of open files allows,
@@ -35,7 +36,8 @@ run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
-.PHONY: bench-core check-memory fuzz hostile miri soak soak-rings soak-scale soak-table soak-short
+.PHONY: bench-core check-memory check-threads fuzz hostile miri
+.PHONY: soak soak-rings soak-scale soak-table soak-short
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -78,11 +80,15 @@ fuzz:
 			-print_final_stats=1 || exit 1; \
 	done
 
+check-threads:
+	cargo test --locked --manifest-path native/threads/Cargo.toml --test models \
+		--target-dir $(or $(CARGO_TARGET_DIR),target)/threads
+
 # What is undefined in the unsafe code of libraries below epmd_core, which has none of its own,
 # with a few of its tests: they take a thousand times as long there.
 miri:
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --package epmd_core --lib \
-		--test golden --test restore --test corpus
+		--test golden --test restore -- --skip made_to_take_long
 
 # What is killed leaves its socket there.
 ASIDE = directory=$$(mktemp -d); trap 'rm -r "$$directory"' EXIT; RUNTIME_DIRECTORY=$$directory
