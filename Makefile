@@ -67,12 +67,14 @@ check-memory:
 LIVES = 1000
 
 # What a run finds is kept where it was built; what is worth keeping for good goes to
-# native/fuzz/seeds, whose inputs `make test` runs too.
+# native/fuzz/seeds, whose inputs `make test` runs too, and native/fuzz/corpus.tar.xz, what
+# earlier runs have found.
 FUZZ_SECONDS = 600
 FUZZ_TARGETS = bytes sequences histories records
 FOUND = native/fuzz/target/found
 
 fuzz:
+	@mkdir -p $(FOUND) && tar -xJf native/fuzz/corpus.tar.xz -C $(FOUND)
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p $(FOUND)/$$target && \
 		cargo +nightly fuzz run --fuzz-dir native/fuzz $$target $(FOUND)/$$target \
