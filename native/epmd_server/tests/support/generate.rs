@@ -249,6 +249,10 @@ impl Generator {
         };
         let at = self.random.below(bytes.len().min(24));
         bytes[at] = self.random.next() as u8;
+        // C has no MATCH and no WATCH.
+        if matches!(bytes[2], b'M' | b'W') {
+            bytes[2] = b'?';
+        }
         Op::Ask { pieces: vec![bytes.into()], half_close: true }
     }
 
