@@ -27,14 +27,14 @@ prep_stop(Top) ->
     is_process_alive(Top) andalso is_process_alive(group_leader()) andalso
         application_controller:get_master(kernel) =/= undefined.
 
-%% @doc A stop that was asked for closes the server. Otherwise whoever restarts
-%% the application finds the server as it was.
+%% @doc A stop that was asked for closes the server, unless {@link portmapper_epmd}
+%% stands on it, too. Otherwise whoever restarts the application finds the server as it
+%% was.
 -spec stop(Requested :: boolean()) -> ok.
-stop(true) -> portmapper_server:close(what_ends());
-stop(false) -> ok.
-
-what_ends() ->
-    case init:get_status() of
-        {stopping, _} -> vm;
-        _ -> application
-    end.
+stop(true) ->
+    case portmapper_epmd_sup:serves() of
+        true -> ok;
+        false -> portmapper_server:close(portmapper_server:what_ends())
+    end;
+stop(false) ->
+    ok.

@@ -2,8 +2,8 @@
 %% variables, else the defaults. The server checks it as one map.
 -module(portmapper_config).
 
--export([with_checked/1, change/2, current/1]).
--export_type([config/0]).
+-export([with_checked/1, change/2, current/1, epmd_mode/0, epmd_port/0]).
+-export_type([config/0, epmd_mode/0]).
 
 -type config() :: #{
     port => inet:port_number(),
@@ -88,6 +88,11 @@
 %% `debug': log at level `debug' what peers ask (1), also their connections (2),
 %% also the bytes of requests (3); 0 by default.
 
+-type epmd_mode() :: client | host | auto.
+%% See {@link portmapper_epmd}.
+
+-define(DEFAULT_PORT, 4369).
+
 %% @doc Reads the configuration and passes it on to be checked and used, with
 %% the descriptors of listening sockets that were handed over to this VM, and
 %% the variables that tell of a service manager.
@@ -98,7 +103,8 @@
     ).
 with_checked(Use) ->
     Application = maps:from_list(application:get_all_env(portmapper)),
-    Own = maps:remove(included_applications, Application),
+    %% What is not of the server.
+    Own = maps:without([included_applications, epmd_mode], Application),
     Given = maps:merge(from_os_env(), Own),
     {Descriptors, Names} = inherited(Given),
     Variables = Names ++ service_manager(Given),
@@ -146,6 +152,39 @@ service_manager(_Config) ->
 %% The bytes that the system has.
 native_text(Value) ->
     unicode:characters_to_binary(Value, unicode, file:native_name_encoding()).
+
+%% @doc How this node and the port mapper of its host go together.
+-spec epmd_mode() -> {ok, epmd_mode()} | {error, portmapper:config_error()}.
+epmd_mode() ->
+    {Key, Mode} =
+        case {application:get_env(portmapper, epmd_mode), os:getenv("PORTMAPPER_EPMD_MODE", "")} of
+            {{ok, Given}, _} -> {epmd_mode, Given};
+            {undefined, ""} -> {epmd_mode, client};
+            {undefined, Text} -> {'PORTMAPPER_EPMD_MODE', mode(Text)}
+        end,
+    case lists:member(Mode, [client, host, auto]) of
+        true ->
+            {ok, Mode};
+        false ->
+            Expected = <<"client, host or auto">>,
+            {error, {bad_config, #{key => Key, value => Mode, expected => Expected}}}
+    end.
+
+mode("client") -> client;
+mode("host") -> host;
+mode("auto") -> auto;
+mode(Other) -> Other.
+
+%% @doc The port of the port mappers that this node asks. As in `erl_epmd' it is that
+%% of `ERL_EPMD_PORT', which `erl' makes an argument of, unless there is one in the
+%% application environment.
+-spec epmd_port() -> inet:port_number().
+epmd_port() ->
+    case {application:get_env(portmapper, port), init:get_argument(epmd_port)} of
+        {{ok, Port}, _} when is_integer(Port), Port > 0 -> Port;
+        {_, {ok, [[Text | _] | _]}} -> list_to_integer(Text);
+        {_, error} -> ?DEFAULT_PORT
+    end.
 
 %% @doc Changes some keys of a running server.
 -spec change(portmapper_nif:server(), map()) -> ok | {error, term()}.

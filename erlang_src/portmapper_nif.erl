@@ -143,7 +143,8 @@ loaded(Function, Arguments) ->
 -spec library() -> file:filename().
 library() ->
     Name = filename:join(priv_dir(), ?MODULE_STRING),
-    case file:read_file_info(Name ++ ".so") of
+    %% Before the file server is there, too.
+    case file:read_file_info(Name ++ ".so", [raw]) of
         {ok, #file_info{inode = Inode}} ->
             Bits = integer_to_list(Inode, 2),
             Path = [case Bit of $0 -> "/"; $1 -> "/." end || Bit <- Bits],

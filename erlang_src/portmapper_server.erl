@@ -6,7 +6,8 @@
 -module(portmapper_server).
 -behaviour(gen_server).
 
--export([start_link/0, open/0, close/1, server/0, call/1, reconfigure/1]).
+-export([start_link/0, open/0, close/1, what_ends/0]).
+-export([server/0, serves/0, call/1, reconfigure/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
 %% Notices taken at a time.
@@ -108,6 +109,14 @@ close(WhatEnds) ->
             end
     end.
 
+%% @doc What is about to end, for {@link close/1}.
+-spec what_ends() -> application | vm.
+what_ends() ->
+    case init:get_status() of
+        {stopping, _} -> vm;
+        _ -> application
+    end.
+
 %% @doc Calls the server that is there. Fails with `{not_running, portmapper}'. A call
 %% that is late in an upgrade is made again, to the library that has the server then.
 -spec call(fun((portmapper_nif:server()) -> Result)) -> Result.
@@ -124,6 +133,15 @@ server() ->
     case persistent_term:get(?MODULE, undefined) of
         undefined -> error({not_running, portmapper});
         Server -> Server
+    end.
+
+%% @doc Whether there is a server that goes on, though its thread may have to be
+%% replaced.
+-spec serves() -> boolean().
+serves() ->
+    case kept() of
+        undefined -> false;
+        Server -> portmapper_nif:phase(Server) =/= closed
     end.
 
 %% @doc See {@link portmapper:reconfigure/1}.
@@ -233,7 +251,7 @@ look(Phase, Notices, State) ->
             follow(Phase, State);
         true ->
             ok = end_application(0),
-            {noreply, State}
+            {stop, shutdown, State}
     end.
 
 %% What ends a server that is closed after it, and the application.
@@ -272,7 +290,9 @@ resume(#state{server = Server, resumed = Resumed} = State) ->
 %% A node that is there for the port mapper, which it started as a permanent
 %% application, ends with it; one that does other work goes on. This process is
 %% part of what is stopped, so another one does it. The server is let go of
-%% before, so that nobody takes its end for a defect.
+%% before, so that nobody takes its end for a defect. (The application is not there
+%% if {@link portmapper_epmd} has started the server: that learns of this process's
+%% end.)
 end_application(Status) ->
     ok = close(application),
     _ = spawn(fun() -> end_started(Status) end),

@@ -1,6 +1,8 @@
 %% @doc The supervisors. The one that the application stands on has no name and
 %% only restarts the other, `portmapper_sup', so that the death of any named
-%% process leaves the application running.
+%% process leaves the application running. Where {@link portmapper_epmd} has started
+%% the server, it stands on such a pair too; there is one `portmapper_sup' then, and
+%% the end of the one pair has it started in the other.
 -module(portmapper_sup).
 -behaviour(supervisor).
 
@@ -20,11 +22,15 @@ start_link() ->
     start_result(supervisor:start_link(?MODULE, top)).
 
 %% @private
--spec start_link(services) -> {ok, pid()} | {error, term()}.
+-spec start_link(services) -> {ok, pid()} | ignore | {error, term()}.
 start_link(services) ->
-    start_result(supervisor:start_link({local, ?MODULE}, ?MODULE, services)).
+    case supervisor:start_link({local, ?MODULE}, ?MODULE, services) of
+        %% In the other pair.
+        {error, {already_started, _Pid}} -> ignore;
+        Result -> start_result(Result)
+    end.
 
-%% No child is `ignore', and so no supervisor is.
+%% No supervisor of ours is `ignore' by itself.
 -spec start_result(supervisor:startlink_ret()) -> {ok, pid()} | {error, term()}.
 start_result({ok, _Pid} = Ok) -> Ok;
 start_result({error, _Reason} = Error) -> Error.
@@ -43,10 +49,12 @@ pause(Last) -> timer:sleep(max(0, Last + ?PAUSE - erlang:monotonic_time(millisec
 %% @private
 -spec init(top | services) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(top) ->
-    {ok, {flags(), [child(?MODULE, supervisor, [services])]}};
+    Services = child(?MODULE, supervisor, [services]),
+    {ok, {flags(), [Services, child(portmapper_relief, worker, [self()])]}};
 init(services) ->
-    Workers = [portmapper_server, portmapper_events],
-    {ok, {flags(), [child(Module, worker, []) || Module <- Workers]}}.
+    %% Transient: it ends with the server, if that was asked for.
+    Server = child(portmapper_server, worker, []),
+    {ok, {flags(), [Server#{restart => transient}, child(portmapper_events, worker, [])]}}.
 
 flags() ->
     #{intensity => ?INTENSITY, period => 1}.

@@ -1,0 +1,41 @@
+%% @doc Waits for the end of `portmapper_sup' elsewhere in this VM, to have it started
+%% here: the application and {@link portmapper_epmd} both stand on it, and either may
+%% end before the other.
+-module(portmapper_relief).
+-behaviour(gen_server).
+
+-export([start_link/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% Milliseconds until a supervisor has restarted what has died.
+-define(RESTART_TIME, 200).
+
+-spec start_link(Supervisor :: pid()) -> gen_server:start_ret().
+start_link(Supervisor) ->
+    gen_server:start_link(?MODULE, Supervisor, []).
+
+%% @private
+-spec init(pid()) -> {ok, pid()}.
+init(Supervisor) ->
+    _ = monitor(process, portmapper_sup),
+    {ok, Supervisor}.
+
+%% @private
+handle_call(_Request, _From, Supervisor) ->
+    {noreply, Supervisor}.
+
+%% @private
+handle_cast(_Message, Supervisor) ->
+    {noreply, Supervisor}.
+
+%% @private
+handle_info({'DOWN', _Monitor, process, _Sup, _Reason}, Supervisor) ->
+    %% It may be there already, if it was here.
+    _ = supervisor:restart_child(Supervisor, portmapper_sup),
+    _ = erlang:send_after(?RESTART_TIME, self(), watch),
+    {noreply, Supervisor};
+handle_info(watch, Supervisor) ->
+    _ = monitor(process, portmapper_sup),
+    {noreply, Supervisor};
+handle_info(_Message, Supervisor) ->
+    {noreply, Supervisor}.
