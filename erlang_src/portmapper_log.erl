@@ -17,6 +17,7 @@
 -export([
     cannot_start/1,
     listening/1,
+    handed_on/0,
     new/0,
     notices/4,
     tell_suppressed/1,
@@ -46,6 +47,10 @@ listening(#{addresses := Addresses, exposure := Exposure}) ->
 
 exposure(all) -> "";
 exposure(Exposure) -> io_lib:format(" (exposure ~ts)", [Exposure]).
+
+-spec handed_on() -> ok.
+handed_on() ->
+    ?LOG_NOTICE("portmapper ends: another node of this host has taken over").
 
 -spec resumed(portmapper_nif:phase()) -> ok.
 resumed(down) ->

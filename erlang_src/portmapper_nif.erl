@@ -20,6 +20,10 @@
     resources/0,
     stop/1,
     leave/1,
+    hand_on/1,
+    stand_by/1,
+    stand_down/0,
+    adopt/3,
     panic_thread/1,
     take_notices/2,
     attach_teller/1,
@@ -212,6 +216,33 @@ stop(Server) ->
 -spec leave(server()) -> ok.
 leave(Server) ->
     loaded(?FUNCTION_NAME, [Server]).
+
+%% @doc Hands everything over to another VM that stands by; whether one serves now. If
+%% not, this one goes on.
+-spec hand_on(server()) -> boolean().
+hand_on(Server) ->
+    loaded(?FUNCTION_NAME, [Server]).
+
+%% @doc Stands by for the port mapper on the port of the configuration: has everything
+%% taken over from it when it stops in an orderly way. The caller is sent
+%% `{portmapper_stand_by, {ok, Server}}' then; it has five seconds to become the owner. Or
+%% else, `{portmapper_stand_by, ended}', when that port mapper is gone otherwise, or does
+%% not hand over. There is one that stands by in a VM at the most.
+-spec stand_by(config()) -> {ok, {}} | {error, config_error() | takeover_error()}.
+stand_by(Config) ->
+    loaded(?FUNCTION_NAME, [Config]).
+
+%% @doc Stands by no longer, if it does.
+-spec stand_down() -> ok.
+stand_down() ->
+    loaded(?FUNCTION_NAME, []).
+
+%% @doc Makes a name that was registered from a port of this VM, by a connection, one that
+%% {@link register/8} registers.
+-spec adopt(server(), Name :: binary(), PeerPort :: inet:port_number()) ->
+    {ok, portmapper:creation()} | {error, not_found}.
+adopt(Server, Name, PeerPort) ->
+    loaded(?FUNCTION_NAME, [Server, Name, PeerPort]).
 
 %% @doc Has the server's thread panic, for tests of what comes after.
 -spec panic_thread(server()) -> ok.

@@ -4,6 +4,9 @@
 %% States: `idle', there is nothing to register yet; `asking', a port mapper was asked;
 %% `client', the node is registered by a connection; `lost', it is not and is tried again;
 %% `host', the server is here, where the node needs no connection.
+%%
+%% As a client of another VM that is host this one stands by: when that stops in an orderly
+%% way, this one may be handed all it has.
 -module(portmapper_registration).
 -behaviour(gen_statem).
 
@@ -35,6 +38,9 @@
 %% that has died is there again.
 -define(LOOK_INTERVAL, 1000).
 -define(RESTART_TIME, 20).
+%% Milliseconds until it is tried again to stand by: twice as many each time.
+-define(STAND_BY_TIME, 100).
+-define(MAX_STAND_BY_TIME, 12_800).
 
 -record(node, {
     name :: atom() | string(),
@@ -54,6 +60,8 @@
     failures = 0 :: non_neg_integer(),
     %% When this VM may take the port, in monotonic milliseconds.
     hosts_from = erlang:monotonic_time(millisecond) :: integer(),
+    %% Whether this VM stands by, or when it tries again.
+    stands_by = ?STAND_BY_TIME :: true | pos_integer(),
     %% Of the server's process.
     monitor :: reference() | undefined
 }).
@@ -126,7 +134,8 @@ handle_event(info, {tcp, Socket, Bytes}, asking, #data{socket = Socket} = Data) 
     case portmapper_client:alive2_reply(Received) of
         {ok, Creation} ->
             ok = listen_to(Socket),
-            {next_state, client, registered(Creation, Data)};
+            Again = {{timeout, stand_by}, 0, stand_by},
+            {next_state, client, registered(Creation, Data), Again};
         incomplete ->
             ok = listen_to(Socket),
             {keep_state, Data#data{received = Received}};
@@ -142,6 +151,13 @@ handle_event(info, {tcp_closed, Socket}, asking, #data{socket = Socket} = Data) 
 handle_event(info, {tcp_closed, Socket}, client, #data{socket = Socket} = Data) ->
     ?LOG_NOTICE("portmapper: this node's port mapper has gone, another one is looked for"),
     wait(?BACK_OFF, ?MAX_BACK_OFF, close(Data));
+handle_event({timeout, stand_by}, stand_by, client, Data) ->
+    stand_by(Data);
+handle_event(info, {portmapper_stand_by, {ok, Server}}, _State, Data) ->
+    take_over(Server, Data#data{stands_by = ?STAND_BY_TIME});
+handle_event(info, {portmapper_stand_by, ended}, _State, Data) ->
+    Again = {{timeout, stand_by}, ?STAND_BY_TIME, stand_by},
+    {keep_state, Data#data{stands_by = ?STAND_BY_TIME}, Again};
 handle_event(info, {'DOWN', Monitor, process, _, _}, host, #data{monitor = Monitor} = Data) ->
     {keep_state, Data#data{monitor = undefined}, {{timeout, look}, ?RESTART_TIME, look}};
 handle_event({timeout, look}, look, host, Data) ->
@@ -156,6 +172,7 @@ terminate(Reason, State, Data) ->
 
 leave(State, Data) ->
     _ = persistent_term:erase(?MODULE),
+    Data#data.stands_by =:= true andalso portmapper_nif:stand_down(),
     _ = close(Data),
     State =:= host andalso leave_server(Data).
 
@@ -163,7 +180,7 @@ leave_server(#data{node = Node}) ->
     Node =:= undefined orelse portmapper:unregister(Node#node.name),
     %% The application goes on with it.
     application_controller:get_master(portmapper) =:= undefined andalso
-        portmapper_server:close(portmapper_server:what_ends()).
+        portmapper_server:hand_on().
 
 %% Asks the port mapper of this host, or becomes it.
 try_to_register(#data{node = #node{family = Family}} = Data, Timeout) ->
@@ -257,6 +274,31 @@ close(#data{socket = Socket} = Data) ->
     ok = gen_tcp:close(Socket),
     Data#data{socket = undefined}.
 
+stand_by(#data{mode = Mode, stands_by = Time} = Data) when Mode =:= client; Time =:= true ->
+    {keep_state, Data};
+stand_by(#data{stands_by = Time} = Data) ->
+    case portmapper_server:stand_by() of
+        ok ->
+            {keep_state, Data#data{stands_by = true}};
+        {error, _} ->
+            %% It may be a port mapper that does not hand on, as OTP's.
+            Next = min(2 * Time, ?MAX_STAND_BY_TIME),
+            {keep_state, Data#data{stands_by = Next}, {{timeout, stand_by}, Time, stand_by}}
+    end.
+
+%% The server is here, with the connection by which this node is registered.
+take_over(Server, #data{socket = Socket, node = #node{name = Name}} = Data) ->
+    ok = portmapper_server:adopt(Server),
+    _ =
+        case Socket =/= undefined andalso inet:port(Socket) of
+            {ok, Port} ->
+                portmapper_server:call(fun(It) -> portmapper_nif:adopt(It, text(Name), Port) end);
+            _ ->
+                not_connected
+        end,
+    ok = portmapper_epmd_sup:serve(),
+    look(close(Data)).
+
 %% The server is here.
 serve(Data) ->
     ok = portmapper_epmd_sup:serve(),
@@ -312,3 +354,6 @@ own(#data{node = #node{name = Name, port = Port}}) ->
         {error, name_in_use} -> {error, duplicate_name};
         {error, _} = Error -> Error
     end.
+
+text(Name) when is_atom(Name) -> atom_to_binary(Name);
+text(Name) -> unicode:characters_to_binary(Name).

@@ -6,7 +6,7 @@
 -module(portmapper_server).
 -behaviour(gen_server).
 
--export([start_link/0, open/0, close/1, what_ends/0]).
+-export([start_link/0, open/0, close/1, what_ends/0, hand_on/0, stand_by/0, adopt/1]).
 -export([server/0, serves/0, call/1, reconfigure/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
@@ -108,6 +108,40 @@ close(WhatEnds) ->
                 vm -> portmapper_nif:leave(Server)
             end
     end.
+
+%% @doc Hands the server over to another VM that stands by, or else closes it.
+-spec hand_on() -> ok.
+hand_on() ->
+    WhatEnds = what_ends(),
+    case kept() of
+        undefined ->
+            ok;
+        Server ->
+            portmapper_nif:hand_on(Server) andalso portmapper_log:handed_on(),
+            close(WhatEnds)
+    end.
+
+%% @doc Stands by for the port mapper that this VM would be otherwise. See {@link
+%% portmapper_nif:stand_by/1}.
+-spec stand_by() -> ok | {error, term()}.
+stand_by() ->
+    case portmapper_nif:load() of
+        ok ->
+            Use = fun(Config, _, _) -> portmapper_nif:stand_by(Config) end,
+            case portmapper_config:with_checked(Use) of
+                {ok, {}} -> ok;
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+%% @doc Takes hold of a server that was taken over.
+-spec adopt(portmapper_nif:server()) -> ok.
+adopt(Server) ->
+    persistent_term:put(?MODULE, Server),
+    portmapper_log:set_level(portmapper_nif:config(Server)),
+    portmapper_log:listening(portmapper_nif:info(Server)).
 
 %% @doc What is about to end, for {@link close/1}.
 -spec what_ends() -> application | vm.

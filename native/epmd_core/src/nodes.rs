@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::{ConnId, Name, Node, Owner};
+use crate::{ConnId, Creation, Name, Node, Owner};
 
 /// Registered nodes. All changes are O(1).
 #[derive(Debug, Default)]
@@ -60,6 +60,17 @@ impl Nodes {
         self.find_connection(conn).and_then(|at| self.take(at))
     }
 
+    /// Makes what a connection registered a node of the VM: that connection, and its creation.
+    pub(crate) fn adopt(&mut self, name: &str) -> Option<(ConnId, Creation)> {
+        let at = self.find(name)?;
+        let node = self.records.get_mut(at)?;
+        let Owner::Connection(conn) = node.owner else { return None };
+        remove(&mut self.by_connection, self.hasher.hash_one(node.owner), at);
+        node.owner = Owner::Vm;
+        node.peer = None;
+        Some((conn, node.creation))
+    }
+
     pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (&Name, &Node)> {
         self.records.walk(self.records.oldest, |record| record.newer)
     }
@@ -81,14 +92,16 @@ impl Nodes {
 
     fn take(&mut self, at: u32) -> Option<(Name, Node)> {
         let (name, node) = self.records.take(at)?;
-        let remove = |table: &mut HashTable<u32>, hash| {
-            if let Ok(found) = table.find_entry(hash, |&other| other == at) {
-                found.remove();
-            }
-        };
-        remove(&mut self.by_name, self.hasher.hash_one(name.as_str()));
-        remove(&mut self.by_connection, self.hasher.hash_one(node.owner));
+        remove(&mut self.by_name, self.hasher.hash_one(name.as_str()), at);
+        remove(&mut self.by_connection, self.hasher.hash_one(node.owner), at);
         Some((name, node))
+    }
+}
+
+/// Has a place found by this hash no longer, if it is.
+fn remove(table: &mut HashTable<u32>, hash: u64, at: u32) {
+    if let Ok(found) = table.find_entry(hash, |&other| other == at) {
+        found.remove();
     }
 }
 
@@ -123,6 +136,10 @@ impl Records {
     fn get(&self, at: u32) -> Option<(&Name, &Node)> {
         let record = self.all.get(at as usize)?;
         record.node.as_ref().map(|(name, node)| (name, node))
+    }
+
+    fn get_mut(&mut self, at: u32) -> Option<&mut Node> {
+        self.all.get_mut(at as usize)?.node.as_mut().map(|(_, node)| node)
     }
 
     fn walk(

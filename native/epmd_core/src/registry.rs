@@ -330,6 +330,13 @@ impl Registry {
         true
     }
 
+    /// Makes a node that has registered by a connection one of the VM that the port
+    /// mapper runs in. Its connection, which is no registration any more, and its
+    /// creation.
+    pub fn adopt(&mut self, name: &str) -> Option<(ConnId, Creation)> {
+        self.nodes.adopt(name)
+    }
+
     /// Remembers a name that another port mapper had remembered or registered, as
     /// the one that went last. Whether it is not registered.
     pub fn remember(&mut self, name: Name, gone: Remembered) -> bool {

@@ -100,3 +100,23 @@ fn a_name_that_is_registered_is_neither_restored_nor_remembered() {
     assert_eq!(registry.lookup("n1").unwrap().registration.port, 1);
     assert_eq!(registry.remembered().len(), 0);
 }
+
+#[test]
+fn an_adopted_node_goes_on_without_its_connection() {
+    let mut registry = Registry::default();
+    assert!(registry.restore(name("n1"), node(1)));
+    assert!(registry.restore(name("n2"), node(2)));
+    let conn = ConnId::new(1, 20);
+    assert_eq!(registry.adopt("n3"), None);
+    assert_eq!(registry.adopt("n1"), Some((conn, Creation::from_number(9).unwrap())));
+    assert_eq!(registry.adopt("n1"), None);
+
+    assert_eq!(registry.unregister_connection(conn, DownReason::Closed), None);
+    let adopted = registry.lookup("n1").unwrap();
+    assert_eq!((adopted.owner, adopted.peer), (Owner::Vm, None));
+    assert_eq!(adopted.registration, registration(4711));
+    // Where it was in listings.
+    assert!(registry.oldest_first().map(|(name, _)| name.as_str()).eq(["n1", "n2"]));
+    assert!(registry.unregister("n1", DownReason::Unregistered).is_some());
+    assert_eq!(registry.len(), 1);
+}

@@ -5,6 +5,7 @@
 
 mod config;
 mod errors;
+mod heir;
 mod library;
 mod owner;
 mod place;
@@ -128,6 +129,30 @@ fn end(current: Current, end: fn(&Server)) -> Atom {
         end(&handle.server);
     }
     ok()
+}
+
+/// Whether another VM that stood by serves now.
+#[rustler::nif(schedule = "DirtyIo")]
+fn hand_on(current: Current) -> bool {
+    current.server.hand_on()
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn stand_by<'a>(env: Env<'a>, config: Term<'a>) -> Result<(), Term<'a>> {
+    let config = config::read(env, config)?;
+    heir::begin(config, env.pid()).map_err(|error| errors::takeover(env, error))
+}
+
+#[rustler::nif]
+fn stand_down() -> Atom {
+    heir::end();
+    ok()
+}
+
+#[rustler::nif]
+fn adopt(current: Current, name: Binary<'_>, peer_port: u16) -> Result<u32, Atom> {
+    let creation = text(&name).and_then(|name| current.server.adopt(name, peer_port));
+    creation.ok_or_else(atoms::not_found)
 }
 
 #[rustler::nif]

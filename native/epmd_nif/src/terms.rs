@@ -24,7 +24,7 @@ pub(crate) mod atoms {
         evicted, user, all, more, stopped, bad_estate, went_on, store_too_small, not_recorded,
         state_file_unreadable, none, elsewhere, not_running, moved, not_handed_over, version,
     path, takeover_socket, no_port_mapper, takeover_not_permitted,
-    takeover_refused, takeover_failed, no_takeover_socket, not_taken_over, taken_over,
+    takeover_refused, takeover_failed, portmapper_stand_by, no_takeover_socket, not_taken_over, taken_over,
         elixir_struct = "__struct__",
     }
 }

@@ -65,4 +65,4 @@ pub use server::{Info, ReconfigureError, Server};
 pub use service_manager::{ServiceManager, ServiceManagerError};
 pub use shared::Phase;
 pub use start::check_takeover;
-pub use takeover::{TakeoverError, TakeoverRefusal};
+pub use takeover::{StandBy, TakeoverError, TakeoverRefusal};

@@ -23,7 +23,7 @@ use crate::shared::Shared;
 use crate::takeover::{self, HandedOver, Household, Predecessor, TakeoverError};
 
 /// Wakes the owner of a server.
-type Wake = Box<dyn Fn() + Send + Sync>;
+pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
 
 impl Server {
     /// Binds and serves. `wake_owner` is called from the server's thread when
@@ -93,12 +93,21 @@ impl Server {
         connection: OwnedFd,
         wake_owner: Wake,
     ) -> Result<Self, TakeoverError> {
+        let predecessor = Predecessor::greet(connection)?;
+        Self::succeed(config, predecessor, wake_owner)
+    }
+
+    /// The same from one that is ready to hand over.
+    pub(crate) fn succeed(
+        config: Config,
+        mut predecessor: Predecessor,
+        wake_owner: Wake,
+    ) -> Result<Self, TakeoverError> {
         if config.raise_file_limit {
             // What is wrong with it is told later.
             let _ = platform::raise_file_limit();
         }
         let config = Config { takeover: false, ..config };
-        let mut predecessor = Predecessor::greet(connection)?;
         let prepared = predecessor.receive();
         let prepared = prepared.and_then(|all| prepare_with(config, all, wake_owner));
         conclude(predecessor, prepared, true)

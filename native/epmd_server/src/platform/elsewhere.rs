@@ -90,6 +90,12 @@ pub(crate) fn accept_from(_listener: &OwnedFd) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(crate) fn has_news(_socket: impl AsFd, _time: Option<Duration>) -> bool {
+    true
+}
+
+pub(crate) fn hang_up(_socket: impl AsFd) {}
+
 pub(crate) fn send(
     _socket: impl AsFd,
     _time: Duration,

@@ -38,7 +38,8 @@ pub(crate) use {
     processes::{holder_of, holder_with, holders_of, this_process},
     sockets::{SocketTable, TcpSocket},
     unix_sockets::{
-        MAX_DESCRIPTORS, OtherProcess, accept_from, connect_to, listen_at, receive, send,
+        MAX_DESCRIPTORS, OtherProcess, accept_from, connect_to, hang_up, has_news, listen_at,
+        receive, send,
     },
 };
 
@@ -48,8 +49,9 @@ mod elsewhere;
 pub use elsewhere::port_holder;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use elsewhere::{
-    MAX_DESCRIPTORS, OtherProcess, SocketTable, TcpSocket, accept_from, connect_to, holder_of,
-    holder_with, holders_of, listen_at, memory_file, receive, send, this_process,
+    MAX_DESCRIPTORS, OtherProcess, SocketTable, TcpSocket, accept_from, connect_to, hang_up,
+    has_news, holder_of, holder_with, holders_of, listen_at, memory_file, receive, send,
+    this_process,
 };
 
 /// A process that has a socket: the one that listens on a port, say.

@@ -13,14 +13,17 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    UCred, accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, UCred, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 /// How many descriptors one message carries at the most. The kernel's own limit
 /// is 253.
 pub(crate) const MAX_DESCRIPTORS: usize = 200;
+
+/// How long whoever connects waits for those that came before.
+const TURN: Duration = Duration::from_secs(5);
 
 fn new_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
     let flags = flags | SocketFlags::CLOEXEC;
@@ -37,8 +40,10 @@ pub(crate) fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Connects to whoever listens at a path, waiting at most some time for its turn.
 pub(crate) fn connect_to(path: &Path) -> io::Result<OwnedFd> {
     let socket = new_socket(SocketFlags::empty())?;
+    set_socket_timeout(&socket, Timeout::Send, Some(TURN))?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
 }
@@ -89,6 +94,19 @@ impl OtherProcess {
         let time = Timespec::try_from(time).ok();
         matches!(poll(&mut ready, time.as_ref()), Ok(1..))
     }
+}
+
+/// Whether there is a message, or the end, within a time, or as long as it takes.
+pub(crate) fn has_news(socket: impl AsFd, time: Option<Duration>) -> bool {
+    let mut ready = [PollFd::new(&socket, PollFlags::IN)];
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    matches!(poll(&mut ready, time.as_ref()), Ok(1..))
+}
+
+/// Has whoever waits at either end of a connection see its end.
+pub(crate) fn hang_up(socket: impl AsFd) {
+    // It may have been closed by the other end.
+    let _ = shutdown(socket, Shutdown::Both);
 }
 
 /// Sends one message, waiting for room at most for some time.

@@ -47,6 +47,15 @@ pub(crate) struct Successor {
     channel: Channel,
     pid: i32,
     within: Option<Within>,
+    /// Hears of success; of a failure by the other end's being dropped.
+    done: Option<Sender<()>>,
+}
+
+impl Successor {
+    /// One that has stood by.
+    pub(super) const fn heir(channel: Channel, pid: i32, done: Sender<()>) -> Self {
+        Self { channel, pid, within: None, done: Some(done) }
+    }
 }
 
 /// A connection to whoever is to take over.
@@ -61,7 +70,7 @@ pub(crate) struct Offer {
 pub(crate) struct Within {
     /// Whether the server listens on what it was handed.
     pub(crate) handed_over: bool,
-    /// Hears of success; of a failure by the other end's being dropped.
+    /// Hears of success, as that of a [`Successor`].
     pub(crate) done: Sender<()>,
 }
 
@@ -77,7 +86,7 @@ pub(crate) async fn await_successor(shared: Arc<Shared>) -> io::Result<()> {
         };
         let Some(offer) = offer else { continue };
         // Who does not speak the protocol is nobody.
-        if let Ok(successor) = greet(&shared, offer).await {
+        if let Ok(Some(successor)) = greet(&shared, offer).await {
             shared.order_to_hand_over(successor);
             // The thread ends this job first.
             return pending().await;
@@ -99,14 +108,23 @@ async fn accept(listener: Option<&AsyncFd<OwnedFd>>) -> Option<Offer> {
     accepted.ok().map(|connection| Offer { connection, within: None })
 }
 
-/// Exchanges greetings. Clients are served meanwhile.
-async fn greet(shared: &Shared, offer: Offer) -> io::Result<Successor> {
+/// Exchanges greetings, with none to hand over to now if it is one that stands by.
+/// Clients are served meanwhile.
+async fn greet(shared: &Shared, offer: Offer) -> io::Result<Option<Successor>> {
     let Offer { connection, within } = offer;
-    let (channel, Message::Hello(hello)) = hear(connection).await? else {
-        return Err(io::ErrorKind::InvalidData.into());
+    let (channel, greeting) = hear(connection).await?;
+    let (hello, stands_by) = match greeting {
+        Message::Hello(hello) => (hello, false),
+        Message::StandBy(hello) => (hello, true),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
     };
     let process = channel.other_process()?;
-    let refusal = reason_to_refuse(shared, &process, &hello, within.is_some());
+    let refusal = if stands_by && shared.reports.manager().is_some() {
+        // Who is to go on is known.
+        Some(TakeoverRefusal::ServiceManager)
+    } else {
+        reason_to_refuse(shared, &process, &hello, within.is_some())
+    };
     if let Some(refusal) = refusal {
         channel.say(&Message::Refused(refusal))?;
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -115,8 +133,16 @@ async fn greet(shared: &Shared, offer: Offer) -> io::Result<Successor> {
     let keeper = keeper.then(|| std::os::unix::process::parent_id().cast_signed());
     let descriptors = shared.held.len() + shared.waiting.load(Ordering::Relaxed);
     channel.say(&Message::Hello(Hello { portmapper_takeover: VERSION, keeper, descriptors }))?;
+    if stands_by {
+        shared.takeover.heirs.add(channel, process.pid());
+        return Ok(None);
+    }
+    let pid = process.pid();
     match hear(channel.into_socket()).await? {
-        (channel, Message::Prepared) => Ok(Successor { channel, pid: process.pid(), within }),
+        (channel, Message::Prepared) => {
+            let done = within.as_ref().map(|within| within.done.clone());
+            Ok(Some(Successor { channel, pid, within, done }))
+        }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
@@ -148,7 +174,7 @@ fn reason_to_refuse(
 /// Hands over; whether that was done. If not, everything is as before but for
 /// connections to [go on](go_on) with. The jobs of the thread have to have ended.
 pub(crate) async fn hand_over(shared: &Arc<Shared>, successor: Successor) -> bool {
-    let Successor { mut channel, pid, within } = successor;
+    let Successor { mut channel, pid, within, done } = successor;
     channel.allow(PAUSE);
     let given = match put_all_aside(shared).await {
         Ok(()) => give(shared, &channel, within.as_ref()),
@@ -166,7 +192,7 @@ pub(crate) async fn hand_over(shared: &Arc<Shared>, successor: Successor) -> boo
             // What is kept, and what is not closed for good, is the successor's.
             shared.leaves.store(true, Ordering::Relaxed);
             shared.close();
-            if let Some(Within { done, .. }) = within {
+            if let Some(done) = done {
                 // Whoever does not wait any more sees that it is closed.
                 let _ = done.send(());
             }

@@ -7,9 +7,11 @@
 //! serves. Until then it has closed nothing, and goes on if anything fails.
 
 mod give;
+mod heirs;
 mod household;
 mod protocol;
 mod socket;
+mod stand_by;
 mod take;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::heirs::Heirs;
 use self::socket::Socket;
 use crate::connection::Unfinished;
 
@@ -24,6 +27,7 @@ pub(crate) use give::{Offer, Successor, Within, await_successor, go_on, hand_ove
 pub(crate) use household::Household;
 pub use protocol::TakeoverRefusal;
 pub(crate) use socket::{connect, open};
+pub use stand_by::StandBy;
 pub use take::TakeoverError;
 pub(crate) use take::{HandedOver, Predecessor, take_in};
 
@@ -35,6 +39,8 @@ pub(crate) struct Takeover {
     /// A successor that came another way.
     offered: Mutex<Option<Offer>>,
     offer: Notify,
+    /// Those that wait until this one stops.
+    heirs: Heirs,
     /// Whether connections that wait are to be put aside.
     begun: AtomicBool,
     begin: Notify,
@@ -77,6 +83,7 @@ impl Takeover {
     /// Nobody can take over any more.
     pub(crate) fn close(&self) {
         *self.socket.lock() = None;
+        self.heirs.clear();
         self.aside.lock().clear();
     }
 }

@@ -13,6 +13,16 @@
 //! serving, or failed        -->
 //! ```
 //!
+//! A successor that waits until the other one stops, in an orderly way, begins with
+//!
+//! ```text
+//! stand by                  -->
+//!                           <--  hello, or refused
+//!                           <--  offer, when it stops
+//! ```
+//!
+//! and goes on with `prepared`. To an older one, which does not know that, it is nobody.
+//!
 //! Until it is told that the successor serves, the one that hands over has closed
 //! nothing: whatever goes wrong, it goes on. The bytes are the records of the
 //! estate, a list of the connections that wait, and what these have received or
@@ -39,6 +49,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Message {
     Hello(Hello),
+    StandBy(Hello),
+    Offer(Hello),
     Refused(TakeoverRefusal),
     Prepared,
     Contents(Contents),
@@ -143,6 +155,11 @@ impl Channel {
 
     pub(crate) fn into_socket(self) -> OwnedFd {
         self.socket
+    }
+
+    /// Whether there is something to hear within a time, or as long as it takes.
+    pub(crate) fn has_news(&self, time: Option<Duration>) -> bool {
+        platform::has_news(&self.socket, time)
     }
 
     /// Gives all that follows so much time.

@@ -98,9 +98,27 @@ pub(crate) struct Predecessor {
 impl Predecessor {
     /// Asks whoever is at the other end whether it would hand over.
     pub(crate) fn greet(connection: OwnedFd) -> Result<Self, TakeoverError> {
+        Self::greet_with(connection, Message::Hello)
+    }
+
+    /// The same for the time when it stops, and waits for that.
+    pub(super) fn await_offer(connection: OwnedFd) -> Result<Self, TakeoverError> {
+        let mut predecessor = Self::greet_with(connection, Message::StandBy)?;
+        predecessor.channel.has_news(None);
+        predecessor.channel.allow(EXCHANGE);
+        match predecessor.channel.hear()? {
+            Message::Offer(Hello { descriptors, .. }) => Ok(Self { descriptors, ..predecessor }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn greet_with(
+        connection: OwnedFd,
+        greeting: fn(Hello) -> Message,
+    ) -> Result<Self, TakeoverError> {
         let channel = Channel::new(connection, GREETING);
         let process = channel.other_process()?;
-        channel.say(&Message::Hello(Hello {
+        channel.say(&greeting(Hello {
             portmapper_takeover: VERSION,
             keeper: None,
             descriptors: 0,
