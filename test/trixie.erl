@@ -3,7 +3,7 @@
 %% processes.
 -module(trixie).
 
--export([make/0]).
+-export([make/0, start_with/1]).
 
 %% A node, its C library and what compiles with it there, and Elixir.
 -define(PACKAGES, "erlang-base,erlang-dev,libc6-dev,tcc,elixir").
@@ -22,6 +22,36 @@ make() ->
                 os:find_executable(Tool) =:= false],
             make(Root, Missing)
     end.
+
+%% @doc What testkit:start_vm/1 takes to start a VM there, with portmapper and modules
+%% of the tests in its code path, or why it is not to be had.
+-spec start_with([module()]) -> {ok, map()} | {unavailable, Reason :: string()}.
+start_with(Modules) ->
+    case make() of
+        {ok, {chroot, Root}} ->
+            Directory = "/opt/portmapper",
+            Application = code:lib_dir(portmapper),
+            Files =
+                [{File, "ebin"} || File <- filelib:wildcard(filename:join(Application, "ebin/*"))] ++
+                    [{filename:join(Application, "priv/portmapper_nif.so"), "priv"}] ++
+                    [{code:which(Module), "test"} || Module <- Modules],
+            [ok = put_there(File, filename:join(Root ++ Directory, To)) || {File, To} <- Files],
+            Paths = [filename:join(Directory, Each) || Each <- ["ebin", "test"]],
+            {ok, #{
+                modules => [],
+                exec => {os:find_executable("chroot"), [Root, "erl"]},
+                args => ["-pa" | Paths]
+            }};
+        {unavailable, _} = Unavailable ->
+            Unavailable
+    end.
+
+%% By rename: a VM may have the old file mapped.
+put_there(File, Directory) ->
+    Target = filename:join(Directory, filename:basename(File)),
+    ok = filelib:ensure_dir(Target),
+    {ok, _} = file:copy(File, Target ++ ".new"),
+    file:rename(Target ++ ".new", Target).
 
 make(Root, []) ->
     Part = Root ++ ".part",
