@@ -93,13 +93,14 @@
     open_connections := non_neg_integer(),
     waiting_connections := non_neg_integer(),
     waiting_notices := non_neg_integer(),
+    heirs := non_neg_integer(),
     counters := #{refused := counts(), ended := counts(), atom() => non_neg_integer() | counts()}
 }.
 %% The version of the library that serves, addresses and port as bound, what remote
 %% peers may ask for, milliseconds since the start, registered nodes, open
 %% connections (registrations, and those that wait), those that wait, what waits to be
-%% logged, and what was counted since the start, or since another version of the library
-%% was loaded. `docs/counters.md' says what each counter counts, and how they add up.
+%% logged, nodes that stand by ({@link portmapper_epmd}), and what was counted since the
+%% start, or since another version of the library was loaded. `docs/counters.md' says what each counter counts, and how they add up.
 
 -type counts() :: #{Reason :: atom() => non_neg_integer()}.
 

@@ -110,7 +110,14 @@ begin_as_client(#data{node = undefined} = Data) -> {ok, idle, Data};
 begin_as_client(Data) -> {ok, lost, Data, {state_timeout, 0, try_again}}.
 
 cannot_begin(Reason) ->
-    portmapper_log:cannot_start(Reason),
+    case init:get_status() of
+        {starting, _} ->
+            %% The VM ends with it, before anything is logged.
+            Text = io_lib:format("portmapper: ~ts~n", [portmapper_text:error(Reason)]),
+            erlang:display_string(lists:flatten(Text));
+        _ ->
+            portmapper_log:cannot_start(Reason)
+    end,
     {stop, {shutdown, Reason}}.
 
 %% @private

@@ -24,7 +24,7 @@ pub(crate) mod atoms {
         evicted, user, all, more, stopped, bad_estate, went_on, store_too_small, not_recorded,
         state_file_unreadable, none, elsewhere, not_running, moved, not_handed_over, version,
     path, takeover_socket, no_port_mapper, takeover_not_permitted,
-    takeover_refused, takeover_failed, portmapper_stand_by, no_takeover_socket, not_taken_over, taken_over,
+    takeover_refused, takeover_failed, portmapper_stand_by, heirs, no_takeover_socket, not_taken_over, taken_over,
         elixir_struct = "__struct__",
     }
 }
@@ -138,6 +138,7 @@ pub(crate) fn info<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
             (atoms::open_connections(), info.open_connections.encode(env)),
             (atoms::waiting_connections(), info.waiting_connections.encode(env)),
             (atoms::waiting_notices(), info.waiting_notices.encode(env)),
+            (atoms::heirs(), info.heirs.encode(env)),
             (atoms::counters(), counters(env, &info.counters)),
         ],
     )

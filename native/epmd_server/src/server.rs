@@ -52,6 +52,8 @@ pub struct Info {
     pub waiting_connections: usize,
     /// Notices that wait to be taken.
     pub waiting_notices: usize,
+    /// Those that [stand by](crate::StandBy).
+    pub heirs: usize,
     /// What was counted since the start.
     pub counters: CounterValues,
 }
@@ -268,21 +270,6 @@ impl Server {
         unregistered.map(|(_, event)| self.shared.tell(&registry, event)).is_some()
     }
 
-    /// Makes a node of this VM that has registered by a connection from this port, with
-    /// another port mapper, one that is registered without. Its creation.
-    #[must_use]
-    pub fn adopt(&self, name: &str, peer_port: u16) -> Option<u32> {
-        let mut registry = self.shared.registry.write();
-        let peer = registry.lookup(name)?.peer?;
-        if !peer.ip().is_loopback() || peer.port() != peer_port {
-            return None;
-        }
-        let (conn, creation) = registry.adopt(name)?;
-        drop(registry);
-        self.shared.release(conn);
-        Some(creation.get())
-    }
-
     /// Forces a name out, as STOP does, and closes its connection; whether it
     /// was registered.
     #[must_use]
@@ -315,6 +302,7 @@ impl Server {
             open_connections: shared.held.len() + waiting,
             waiting_connections: waiting,
             waiting_notices: shared.notices.len(),
+            heirs: shared.takeover.heirs(),
             counters: shared.counters.values(),
         }
     }

@@ -51,12 +51,11 @@ fn side(place: &Place) -> Side {
     side
 }
 
-/// Waits until one stands by: its turn comes after those before.
-fn begin(place: &Place) -> Standing {
+/// One that stands by for a server.
+fn begin(place: &Place, server: &Server) -> Standing {
+    let before = server.info().heirs;
     let standing = Standing::begin(place.config()).unwrap();
-    let last = Side::connect(&place.path());
-    last.say(r#"{"hello":{"portmapper_takeover":0}}"#);
-    assert!(last.hear().starts_with(r#"{"refused":"#));
+    wait_until("it stands by", || server.info().heirs == before + 1);
     standing
 }
 
@@ -64,7 +63,7 @@ fn begin(place: &Place) -> Standing {
 fn a_server_that_stops_hands_on_and_nobody_notices() {
     let (place, old) = start();
     let port = old.port();
-    let standing = begin(&place);
+    let standing = begin(&place, &old);
     let (node, creation) = register(port, b"node");
     let names = ask(port, NAMES);
     let load = Load::start(v4(port), 2, &port_please(b"node"), &found(b"node", 4711));
@@ -92,7 +91,7 @@ fn without_anybody_who_stands_by_the_server_goes_on() {
 #[test]
 fn whoever_stands_by_gets_nothing_from_a_server_that_just_ends() {
     let (place, old) = start();
-    let standing = begin(&place);
+    let standing = begin(&place, &old);
     drop(old);
     assert!(standing.outcome().is_err());
 }
@@ -100,8 +99,8 @@ fn whoever_stands_by_gets_nothing_from_a_server_that_just_ends() {
 #[test]
 fn whoever_stands_by_no_longer_is_passed_over() {
     let (place, old) = start();
-    let first = begin(&place);
-    let Standing { _stand_by: stand_by, outcome } = begin(&place);
+    let first = begin(&place, &old);
+    let Standing { _stand_by: stand_by, outcome } = begin(&place, &old);
     drop(stand_by);
     assert!(outcome.recv_timeout(Duration::from_secs(10)).unwrap().is_err());
     assert!(old.hand_on());
@@ -113,7 +112,7 @@ fn who_is_silent_or_dies_midway_is_passed_over() {
     let (place, old) = start();
     let port = old.port();
     let (node, _) = register(port, b"node");
-    let last_resort = begin(&place);
+    let last_resort = begin(&place, &old);
     let silent = side(&place);
     let dies = side(&place);
     let dying = std::thread::spawn(move || {
@@ -133,12 +132,12 @@ fn who_is_silent_or_dies_midway_is_passed_over() {
 #[test]
 fn the_others_may_stand_by_for_the_one_that_has_taken_over() {
     let (place, old) = start();
-    let (first, second) = (begin(&place), begin(&place));
+    let (first, second) = (begin(&place, &old), begin(&place, &old));
     assert!(old.hand_on());
     let new = second.outcome().unwrap();
     assert!(first.outcome().is_err());
     wait_until("the new one waits", || place.files() == ["socket"]);
-    let again = begin(&place);
+    let again = begin(&place, &new);
     assert!(!again.has_outcome());
     assert!(new.hand_on());
     again.outcome().unwrap().stop();
@@ -151,7 +150,8 @@ fn eight_stand_by_at_the_most() {
     assert_eq!(side(&place).hear(), "");
     // One that has gone makes room.
     sides.remove(3);
-    let next = begin(&place);
+    assert_eq!(old.info().heirs, 7);
+    let next = begin(&place, &old);
     assert!(!next.has_outcome());
     drop(sides);
     assert!(old.hand_on());

@@ -4,7 +4,7 @@ use std::iter::from_fn;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Successor;
 use super::protocol::{Channel, Hello, Message, VERSION};
@@ -32,12 +32,22 @@ struct Heir {
 impl Heirs {
     /// Has one more stand by. Of too many it is let go.
     pub(super) fn add(&self, channel: Channel, pid: i32) {
-        let mut heirs = self.0.lock();
-        // They say nothing: what there is to hear is their end.
-        heirs.retain(|heir| !heir.channel.has_news(Some(Duration::ZERO)));
+        let mut heirs = self.living();
         if heirs.len() < MAX_HEIRS {
             heirs.push(Heir { channel, pid });
         }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.living().len()
+    }
+
+    /// Without those that have gone.
+    fn living(&self) -> MutexGuard<'_, Vec<Heir>> {
+        let mut heirs = self.0.lock();
+        // They say nothing: what there is to hear is their end.
+        heirs.retain(|heir| !heir.channel.has_news(Some(Duration::ZERO)));
+        heirs
     }
 
     pub(super) fn clear(&self) {

@@ -80,6 +80,11 @@ impl Takeover {
         }
     }
 
+    /// How many stand by.
+    pub(crate) fn heirs(&self) -> usize {
+        self.heirs.count()
+    }
+
     /// Nobody can take over any more.
     pub(crate) fn close(&self) {
         *self.socket.lock() = None;

@@ -41,3 +41,20 @@ impl Drop for StandBy {
         platform::hang_up(&self.connection);
     }
 }
+
+impl Server {
+    /// Makes a node of this VM that has registered by a connection from this port, with
+    /// another port mapper, one that is registered without. Its creation.
+    #[must_use]
+    pub fn adopt(&self, name: &str, peer_port: u16) -> Option<u32> {
+        let mut registry = self.shared.registry.write();
+        let peer = registry.lookup(name)?.peer?;
+        if !peer.ip().is_loopback() || peer.port() != peer_port {
+            return None;
+        }
+        let (conn, creation) = registry.adopt(name)?;
+        drop(registry);
+        self.shared.release(conn);
+        Some(creation.get())
+    }
+}
