@@ -20,6 +20,7 @@
 # make soak-scale       18,000 nodes: a takeover, and kill -9
 # make soak-table       what dies and what nodes notice, beside C epmd
 # make hostile          what hostile peers do and what nodes notice, beside C epmd
+# make takeover-race    nodes in mode auto, whose host is killed 50 times; TAKEOVER_RACE_KILLS=N
 # make epmd-defects     what docs/epmd-defects.md says, seen in OTP's epmd and in ours
 
 # The small VM of a node that is there for the port mapper alone. (rebar3 needs
@@ -37,7 +38,7 @@ run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
 .PHONY: bench-core check-memory check-threads fuzz hostile miri
-.PHONY: soak soak-rings soak-scale soak-table soak-short
+.PHONY: soak soak-rings soak-scale soak-table soak-short takeover-race
 
 help:
 	@sed -n 's/^# make/make/p; s/^#   /    /p' Makefile
@@ -132,6 +133,10 @@ soak-short: release
 
 SOAK_SHORT = $(or $(CARGO_TARGET_DIR),target)/debug/soak
 FEW = --nodes 200 --kill 3 --takeover 3 --panic 3 --own 10 --application 1 --any 3
+
+takeover-race:
+	@.ci/tools test
+	TAKEOVER_RACE_KILLS=$(or $(TAKEOVER_RACE_KILLS),50) rebar3 ct --suite test/epmd_race_SUITE
 
 # OTP's epmd is the one of the installed OTP, not whatever `epmd` is in the path.
 OTP_EPMD = $(firstword $(wildcard $(shell erl -noinput -eval \
