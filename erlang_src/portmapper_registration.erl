@@ -17,8 +17,9 @@
 
 %% Milliseconds that a port mapper has to answer the first registration, as in OTP.
 -define(REPLY_TIME, 10_000).
-%% Milliseconds that a connection on this host may take later.
--define(CONNECT_TIME, 1000).
+%% Milliseconds that a connection on this host may take later: under a flood the system may
+%% drop what asks for one, and would ask again itself after a second.
+-define(CONNECT_TIME, 100).
 %% Milliseconds that the first registration is tried for where somebody has to have the
 %% port: whoever takes it does not listen at once.
 -define(FIRST_TIME, 5000).
@@ -198,7 +199,8 @@ try_to_register(#data{node = #node{family = Family}} = Data, Timeout) ->
         end,
     case portmapper_client:connect(Address, portmapper_config:epmd_port(), Timeout) of
         {ok, Socket} -> ask(Data#data{socket = Socket, received = <<>>});
-        {error, _} = Error -> take_port(Error, Data)
+        {error, econnrefused} = Error -> take_port(Error, Data);
+        {error, _} = Error -> nobody(Error, Data)
     end.
 
 ask(#data{socket = Socket, node = #node{name = Name, port = Port}} = Data) ->
@@ -206,8 +208,8 @@ ask(#data{socket = Socket, node = #node{name = Name, port = Port}} = Data) ->
         ok ->
             ok = listen_to(Socket),
             {next_state, asking, Data, {state_timeout, ?REPLY_TIME, no_reply}};
-        {error, _} = Error ->
-            failed(Error, close(Data))
+        {error, _} ->
+            failed({error, epmd_close}, close(Data))
     end.
 
 take_port(Error, #data{mode = client} = Data) ->
