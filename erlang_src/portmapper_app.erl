@@ -10,13 +10,22 @@
 start(_Type, _Args) ->
     case portmapper_server:open() of
         {ok, _Server} ->
-            case portmapper_sup:start_link() of
-                {ok, Top} -> {ok, Top, Top};
-                {error, _} = Error -> Error
-            end;
+            start();
         {error, Reason} ->
-            portmapper_log:cannot_start(Reason),
-            {error, Reason}
+            case {Reason, portmapper_registration:decides()} of
+                {{address_in_use, _}, true} ->
+                    %% This node is a client, which may become the host.
+                    start();
+                _ ->
+                    portmapper_log:cannot_start(Reason),
+                    {error, Reason}
+            end
+    end.
+
+start() ->
+    case portmapper_sup:start_link() of
+        {ok, Top} -> {ok, Top, Top};
+        {error, _} = Error -> Error
     end.
 
 %% @doc Whether the stop was asked for: called too when the supervisor has died,

@@ -10,7 +10,7 @@
 -module(portmapper_registration).
 -behaviour(gen_statem).
 
--export([start_link/0, register/3]).
+-export([start_link/0, register/3, decides/0]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -77,6 +77,11 @@ start_link() ->
 register(Name, Port, Family) ->
     Node = #node{name = Name, port = Port, family = Family},
     gen_statem:call(?MODULE, {register, Node}, infinity).
+
+%% @doc Whether it is for this process to say when this VM is the port mapper.
+-spec decides() -> boolean().
+decides() ->
+    whereis(?MODULE) =/= undefined andalso portmapper_config:epmd_mode() =/= {ok, client}.
 
 %% @private
 callback_mode() ->

@@ -7,8 +7,10 @@
 -export([start_link/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% Milliseconds until a supervisor has restarted what has died.
+%% Milliseconds until a supervisor has restarted what has died, and between two looks for one
+%% that was not there.
 -define(RESTART_TIME, 200).
+-define(LOOK_INTERVAL, 1000).
 
 -spec start_link(Supervisor :: pid()) -> gen_server:start_ret().
 start_link(Supervisor) ->
@@ -30,9 +32,14 @@ handle_cast(_Message, Supervisor) ->
 
 %% @private
 handle_info({'DOWN', _Monitor, process, _Sup, _Reason}, Supervisor) ->
-    %% It may be there already, if it was here.
-    _ = supervisor:restart_child(Supervisor, portmapper_sup),
-    _ = erlang:send_after(?RESTART_TIME, self(), watch),
+    Time =
+        case supervisor:restart_child(Supervisor, portmapper_sup) of
+            %% There is no server yet.
+            {ok, undefined} -> ?LOOK_INTERVAL;
+            %% It may be there already, if it was here.
+            _ -> ?RESTART_TIME
+        end,
+    _ = erlang:send_after(Time, self(), watch),
     {noreply, Supervisor};
 handle_info(watch, Supervisor) ->
     _ = monitor(process, portmapper_sup),

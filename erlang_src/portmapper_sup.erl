@@ -24,10 +24,15 @@ start_link() ->
 %% @private
 -spec start_link(services) -> {ok, pid()} | ignore | {error, term()}.
 start_link(services) ->
-    case supervisor:start_link({local, ?MODULE}, ?MODULE, services) of
-        %% In the other pair.
-        {error, {already_started, _Pid}} -> ignore;
-        Result -> start_result(Result)
+    case portmapper_registration:decides() andalso not portmapper_server:serves() of
+        true ->
+            ignore;
+        false ->
+            case supervisor:start_link({local, ?MODULE}, ?MODULE, services) of
+                %% In the other pair.
+                {error, {already_started, _Pid}} -> ignore;
+                Result -> start_result(Result)
+            end
     end.
 
 %% No supervisor of ours is `ignore' by itself.

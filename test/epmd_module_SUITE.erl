@@ -16,6 +16,7 @@
     a_host_that_does_not_listen_serves/1,
     distribution_starts_and_stops_and_renames_the_node/1,
     the_application_in_a_host_shares_its_server/1,
+    the_application_in_a_client_waits_for_its_turn/1,
     distribution_in_a_vm_that_serves_shares_its_server/1,
     a_host_gets_its_name_back_when_it_is_forced_out/1,
     no_death_of_a_process_costs_a_node_its_registration/1,
@@ -176,6 +177,20 @@ the_application_in_a_host_shares_its_server(_Config) ->
     ok = reconfigures(Host),
     ?assertEqual({error, timeout}, gen_tcp:recv(Client, 1, 0)).
 
+the_application_in_a_client_waits_for_its_turn(_Config) ->
+    Port = own_vm:free_port(),
+    Host = epmd_node:start(host, auto, Port),
+    Client = epmd_node:start(client, auto, Port),
+    ok = testkit:call(Client, application, start, [portmapper]),
+    ?assertNot(testkit:call(Client, portmapper_server, serves, [])),
+    ok = testkit:kill(Host),
+    ok = testkit:wait_until(fun() -> epmd_node:listed(Port) =:= [client] end),
+    ok = reconfigures(Client),
+    %% The application has it when the other one leaves, and the other way round.
+    ok = testkit:call(Client, application, stop, [portmapper]),
+    ?assertEqual([client], epmd_node:listed(Port)),
+    ok = reconfigures(Client).
+
 reconfigures(VM) ->
     testkit:wait_until(fun() -> testkit:call(VM, erlang, whereis, [portmapper_server]) =/= undefined end),
     testkit:call(VM, portmapper, reconfigure, [#{packet_timeout => 30}]).
@@ -279,6 +294,7 @@ meet_in_epmd(Epmd) ->
     ?assertEqual(auto, epmd_node:host(maps:remove(otp, Nodes))),
     %% OTP's takes it in turn when ours has gone; ours is its client then.
     ok = testkit:stop(maps:get(auto, Nodes)),
+    ok = await_free(Port),
     Second = Start(),
     ok = testkit:wait_until(fun() -> is_served(Port) end),
     _ = epmd_node:start(auto, auto, Port),
