@@ -17,9 +17,11 @@
 
 %% Milliseconds that a port mapper has to answer the first registration, as in OTP.
 -define(REPLY_TIME, 10_000).
-%% Milliseconds that a connection on this host may take later: under a flood the system may
-%% drop what asks for one, and would ask again itself after a second.
--define(CONNECT_TIME, 100).
+%% Milliseconds that a connection on this host may take later, and more with each failure. If
+%% the system has chosen the port of one that was closed within the last minute, and nobody
+%% listens, it is not refused (TCP_TW_SYN of Linux), and is tried again after a second only.
+-define(CONNECT_TIME, 25).
+-define(MAX_CONNECT_TIME, 400).
 %% Milliseconds that the first registration is tried for where somebody has to have the
 %% port: whoever takes it does not listen at once.
 -define(FIRST_TIME, 5000).
@@ -31,7 +33,8 @@
 %% The same for one that refuses or does not make sense.
 -define(REFUSED_BACK_OFF, 200).
 -define(MAX_REFUSED_BACK_OFF, 2000).
-%% How often the connection may be closed unanswered until that is taken for a refusal.
+%% How often a connection may be closed unanswered, or fail otherwise, until that is taken for
+%% a refusal.
 -define(MAX_CLOSES, 8).
 %% Milliseconds that this VM leaves the port to others after its server was asked to end.
 -define(LEFT_TO_OTHERS, 2000).
@@ -132,14 +135,14 @@ handle_event({call, From}, {register, Node}, State, #data{node = undefined} = Da
     Asked = Data#data{node = Node, caller = {From, Deadline}},
     case State of
         host -> register_here(Asked);
-        idle -> try_to_register(Asked, ?REPLY_TIME)
+        idle -> try_to_register(Asked)
     end;
 handle_event({call, From}, {register, _Node}, _State, _Data) ->
     {keep_state_and_data, {reply, From, {error, already_registered}}};
 handle_event(internal, serve, host, Data) ->
     serve(Data);
 handle_event(state_timeout, try_again, lost, Data) ->
-    try_to_register(Data, ?CONNECT_TIME);
+    try_to_register(Data);
 handle_event(state_timeout, no_reply, asking, Data) ->
     failed({error, no_reg_reply_from_epmd}, close(Data));
 handle_event(info, {tcp, Socket, Bytes}, asking, #data{socket = Socket} = Data) ->
@@ -196,17 +199,24 @@ leave_server(#data{node = Node}) ->
         portmapper_server:hand_on().
 
 %% Asks the port mapper of this host, or becomes it.
-try_to_register(#data{node = #node{family = Family}} = Data, Timeout) ->
+try_to_register(#data{node = #node{family = Family}} = Data) ->
     Address =
         case Family of
             inet -> {127, 0, 0, 1};
             inet6 -> {0, 0, 0, 0, 0, 0, 0, 1}
         end,
-    case portmapper_client:connect(Address, portmapper_config:epmd_port(), Timeout) of
+    Port = portmapper_config:epmd_port(),
+    case portmapper_client:connect(Address, Port, connect_time(Data)) of
         {ok, Socket} -> ask(Data#data{socket = Socket, received = <<>>});
         {error, econnrefused} = Error -> take_port(Error, Data);
+        %% Whether somebody listens is not known.
+        {error, _} = Error when Data#data.failures < ?MAX_CLOSES -> take_port(Error, Data);
         {error, _} = Error -> nobody(Error, Data)
     end.
+
+connect_time(#data{mode = client, caller = {_From, _Deadline}}) -> ?REPLY_TIME;
+connect_time(#data{failures = Failures}) ->
+    min(?MAX_CONNECT_TIME, ?CONNECT_TIME * (1 + Failures)).
 
 ask(#data{socket = Socket, node = #node{name = Name, port = Port}} = Data) ->
     case gen_tcp:send(Socket, portmapper_client:alive2(Name, Port)) of
