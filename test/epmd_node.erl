@@ -19,14 +19,13 @@ start(Name, Mode, Port, Options) ->
     Arguments = maps:get(args, Options, []) ++ arguments(Mode),
     testkit:start_node(Name, Port, Options#{args => Arguments}).
 
-%% @doc The one of these nodes that is the port mapper.
+%% @doc The one of these nodes that is the port mapper, or is about to be.
 -spec host(#{atom() => testkit:vm()}) -> atom().
 host(Nodes) ->
-    [Host] = [
-        Name
-     || {Name, VM} <- maps:to_list(Nodes),
-        testkit:call(VM, portmapper_server, serves, [])
-    ],
+    Serves = fun(VM) -> testkit:call(VM, portmapper_server, serves, []) end,
+    Hosts = fun() -> [Name || {Name, VM} <- maps:to_list(Nodes), Serves(VM)] end,
+    ok = testkit:wait_until(fun() -> Hosts() =/= [] end),
+    [Host] = Hosts(),
     Host.
 
 %% @doc The names that are listed on a port, in order; none if nobody serves it.
