@@ -1,6 +1,5 @@
 %% @doc The boundary to the Rust server, `native/epmd_nif'. Only
-%% {@link portmapper_server}, {@link portmapper_events}, {@link portmapper_remote} and
-%% {@link portmapper} call it.
+%% {@link portmapper_server}, {@link portmapper_events} and {@link portmapper} call it.
 %%
 %% The owner, the process that attached last, is sent the atom `portmapper'
 %% when there are notices to take or the phase has changed, and `{portmapper,
@@ -37,7 +36,6 @@
     lookup/2,
     lookup_with_holder/2,
     names/2,
-    matching/2,
     count/1,
     register/8,
     unregister/2,
@@ -313,12 +311,6 @@ lookup_with_holder(Server, Name) ->
 -spec names(server(), Glob :: binary()) -> [{binary(), inet:port_number()}].
 names(Server, Glob) ->
     loaded(?FUNCTION_NAME, [Server, Glob]).
-
-%% @doc Those nodes whose names match. Fails with `badarg' for a pattern that is none.
--spec matching(Glob :: binary(), [{binary(), inet:port_number()}]) ->
-    [{binary(), inet:port_number()}].
-matching(Glob, Nodes) ->
-    loaded(?FUNCTION_NAME, [Glob, Nodes]).
 
 %% @doc See {@link portmapper:count/0}.
 -spec count(server()) -> non_neg_integer().

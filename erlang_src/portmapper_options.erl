@@ -73,10 +73,9 @@ bad_remote(timeout, Timeout) -> positive(timeout, Timeout, 16#7fffffff);
 bad_remote(Key, Value) -> wrong(Key, Value, <<"one of host, port, timeout">>).
 
 bad_watch(glob, Glob) ->
-    try portmapper_nif:matching(Glob, []) of
-        [] -> []
-    catch
-        error:badarg -> wrong(glob, Glob, <<"a pattern of 1 to 255 characters">>)
+    case is_binary(Glob) andalso portmapper_glob:compile(Glob) of
+        {ok, _} -> [];
+        _ -> wrong(glob, Glob, <<"a pattern of 1 to 255 characters">>)
     end;
 bad_watch(Key, Value) when Key =:= host; Key =:= port; Key =:= timeout ->
     bad_remote(Key, Value);

@@ -19,11 +19,15 @@
 %% is none; or more came than is read; or what the system said.
 
 %% @doc See {@link portmapper:names/2}.
--spec names(Glob :: binary(), #{host := host(), port := 1..65535, timeout := pos_integer()}) ->
+-spec names(Glob :: binary(), #{host := host(), port := 1..65535, timeout := pos_integer(), _ => _}) ->
     {ok, [{binary(), inet:port_number()}]} | {error, reason()}.
 names(Glob, #{timeout := Timeout} = Where) ->
     %% Nobody is asked for a pattern that is none.
-    [] = portmapper_nif:matching(Glob, []),
+    Compiled =
+        case portmapper_glob:compile(Glob) of
+            {ok, Parts} -> Parts;
+            error -> error(badarg, [Glob, Where])
+        end,
     Deadline = erlang:monotonic_time(millisecond) + Timeout,
     Reply =
         case ask(<<"M", Glob/binary>>, Where, Deadline) of
@@ -36,7 +40,7 @@ names(Glob, #{timeout := Timeout} = Where) ->
             {error, unanswered};
         {ok, <<_EpmdPort:32, Lines/binary>>} ->
             case nodes_in(Lines) of
-                {ok, Nodes} -> {ok, portmapper_nif:matching(Glob, Nodes)};
+                {ok, Nodes} -> {ok, [Node || {Name, _} = Node <- Nodes, portmapper_glob:matches(Name, Compiled)]};
                 error -> {error, bad_reply}
             end;
         {ok, _} ->

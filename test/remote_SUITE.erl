@@ -8,6 +8,7 @@
 -export([
     names_of_another_port_mapper_are_listed_by_pattern/1,
     names_of_c_epmd_are_listed_by_pattern/1,
+    a_pattern_means_here_what_it_means_there/1,
     a_lying_port_mapper_costs_its_time_out_and_nothing_else/1,
     a_host_is_a_name_or_an_address/1,
     wrong_options_are_named/1,
@@ -26,6 +27,7 @@ all() ->
     [
         names_of_another_port_mapper_are_listed_by_pattern,
         names_of_c_epmd_are_listed_by_pattern,
+        a_pattern_means_here_what_it_means_there,
         a_lying_port_mapper_costs_its_time_out_and_nothing_else,
         a_host_is_a_name_or_an_address,
         wrong_options_are_named,
@@ -60,6 +62,27 @@ names_of_c_epmd_are_listed_by_pattern(_Config) ->
     {ok, All} = portmapper:names("*", Where),
     ?assertEqual([{<<"db1">>, 1002}, {<<"web1">>, 1001}], lists:sort(All)),
     stop_c_epmd(Epmd).
+
+%% Patterns and names of few characters, so that they match now and then.
+a_pattern_means_here_what_it_means_there(_Config) ->
+    own_vm:start(),
+    Text = fun(Characters, Most) ->
+        Length = rand:uniform(Most),
+        Some = [lists:nth(rand:uniform(length(Characters)), Characters) || _ <- lists:seq(1, Length)],
+        unicode:characters_to_binary(Some)
+    end,
+    Names = lists:usort([Text("abé[]!-", 6) || _ <- lists:seq(1, 100)]),
+    [{ok, _} = portmapper:register(Name, 1) || Name <- Names],
+    [
+        begin
+            Glob = Text("abé*?[]!-", 8),
+            {ok, Compiled} = portmapper_glob:compile(Glob),
+            There = lists:sort([Name || {Name, _} <- portmapper:names(Glob)]),
+            Here = [Name || Name <- Names, portmapper_glob:matches(Name, Compiled)],
+            ?assertEqual({Glob, There}, {Glob, Here})
+        end
+     || _ <- lists:seq(1, 3000)
+    ].
 
 a_lying_port_mapper_costs_its_time_out_and_nothing_else(_Config) ->
     Line = <<"name n at port 1\n">>,

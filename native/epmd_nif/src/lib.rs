@@ -16,7 +16,7 @@ mod terms;
 use epmd_core::{Glob, Name, Registration};
 use epmd_server::{Config, Inheritance, InheritanceError, Phase, Server, ServiceManager};
 use rustler::types::atom::ok;
-use rustler::{Atom, Binary, Env, Error, LocalPid, NifResult, Term};
+use rustler::{Atom, Binary, Env, LocalPid, NifResult, Term};
 
 use crate::library::Library;
 use crate::owner::{Owner, Watch};
@@ -252,16 +252,6 @@ fn names<'a>(env: Env<'a>, current: Current, glob: Binary<'a>) -> Vec<(Binary<'a
         .flatten()
         .map(|(name, port)| (binary(env, name.as_str().as_bytes()), *port))
         .collect()
-}
-
-#[rustler::nif(schedule = "DirtyCpu")]
-fn matching<'a>(
-    glob: Binary<'a>,
-    nodes: Vec<(Binary<'a>, u16)>,
-) -> NifResult<Vec<(Binary<'a>, u16)>> {
-    let glob = Glob::check(&glob).map(Glob::new).map_err(|_| Error::BadArg)?;
-    let matches = |name: &Binary<'_>| text(name).is_some_and(|name| glob.matches(name));
-    Ok(nodes.into_iter().filter(|(name, _)| matches(name)).collect())
 }
 
 #[rustler::nif]
