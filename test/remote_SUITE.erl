@@ -54,14 +54,14 @@ names_of_another_port_mapper_are_listed_by_pattern(_Config) ->
     ?assertMatch(#{counters := #{listings := 4, refused := #{unknown_request := 0}}}, portmapper:info()).
 
 names_of_c_epmd_are_listed_by_pattern(_Config) ->
-    {Epmd, Port} = start_c_epmd(),
+    {Epmd, Port} = c_epmd:start(),
     {ok, _, _} = testkit:register(Port, "web1", 1001),
     {ok, _, _} = testkit:register(Port, "db1", 1002),
     Where = #{host => "127.0.0.1", port => Port},
     ?assertEqual({ok, [{<<"web1">>, 1001}]}, portmapper:names("w*", Where)),
     {ok, All} = portmapper:names("*", Where),
     ?assertEqual([{<<"db1">>, 1002}, {<<"web1">>, 1001}], lists:sort(All)),
-    stop_c_epmd(Epmd).
+    c_epmd:stop(Epmd).
 
 %% Patterns and names of few characters, so that they match now and then.
 a_pattern_means_here_what_it_means_there(_Config) ->
@@ -86,19 +86,18 @@ a_pattern_means_here_what_it_means_there(_Config) ->
 
 a_lying_port_mapper_costs_its_time_out_and_nothing_else(_Config) ->
     Line = <<"name n at port 1\n">>,
-    Endless = fun(Socket) -> endlessly(Socket, binary:copy(Line, 4000)) end,
     [
         begin
-            Liar = lie(Lie),
-            Where = Liar#{host => {127, 0, 0, 1}, timeout => 500},
+            {Liar, Port} = liar:start(Lie),
+            Where = #{host => {127, 0, 0, 1}, port => Port, timeout => 500},
             {Time, Result} = timer:tc(portmapper, names, ["*", Where]),
             ?assertEqual({error, Expected}, Result),
             ?assert(Time < 2_000_000),
-            stop_lying(Liar)
+            liar:stop(Liar)
         end
      || {Expected, Lie} <- [
             {timeout, fun(_Socket) -> timer:sleep(infinity) end},
-            {timeout, fun(Socket) -> slowly(Socket, Line) end},
+            {timeout, fun(Socket) -> liar:slowly(Socket, Line) end},
             {unanswered, fun(_Socket) -> ok end},
             {bad_reply, fun(Socket) -> gen_tcp:send(Socket, "HTTP/1.1 400 Bad Request\r\n\r\n") end},
             {bad_reply, fun(Socket) -> gen_tcp:send(Socket, <<1>>) end},
@@ -106,11 +105,13 @@ a_lying_port_mapper_costs_its_time_out_and_nothing_else(_Config) ->
             {bad_reply, fun(Socket) -> gen_tcp:send(Socket, <<0, 0, 17, 17, Line/binary, "name n at po">>) end}
         ]
     ],
-    Liar = lie(Endless),
+    {Endless, EndlessPort} = liar:start(fun(Socket) ->
+        liar:endlessly(Socket, binary:copy(Line, 4000))
+    end),
     ?assertEqual(
-        {error, too_long}, portmapper:names("*", Liar#{host => {127, 0, 0, 1}, timeout => 20_000})
+        {error, too_long}, portmapper:names("*", #{host => {127, 0, 0, 1}, port => EndlessPort, timeout => 20_000})
     ),
-    stop_lying(Liar),
+    liar:stop(Endless),
     {ok, Nobody} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Nobody),
     ok = gen_tcp:close(Nobody),
@@ -191,14 +192,14 @@ told_names(Pid) ->
     end.
 
 c_epmd_cannot_be_watched(_Config) ->
-    {Epmd, Port} = start_c_epmd(),
+    {Epmd, Port} = c_epmd:start(),
     {ok, Socket, _} = testkit:register(Port, "n1", 1001),
     {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
     ?assertEqual({0, {lost, unanswered}}, told(Pid)),
     ok = portmapper_watch:stop(Pid),
     ?assertEqual({ok, 1001}, testkit:lookup(Port, "n1")),
     ok = gen_tcp:close(Socket),
-    stop_c_epmd(Epmd).
+    c_epmd:stop(Epmd).
 
 a_lying_port_mapper_is_not_believed(_Config) ->
     Begin = <<9:16, "B", 0:64>>,
@@ -207,44 +208,44 @@ a_lying_port_mapper_is_not_believed(_Config) ->
     Whole = [Begin, Node, End],
     [
         begin
-            Liar = lie(Lie),
-            {ok, Pid} = portmapper_watch:start_link(Liar#{host => {127, 0, 0, 1}, timeout => 500}),
+            {Liar, Port} = liar:start(Lie),
+            {ok, Pid} = portmapper_watch:start_link(#{host => {127, 0, 0, 1}, port => Port, timeout => 500}),
             %% It is tried again, and told once.
             ?assertEqual({0, {lost, Expected}}, told(Pid)),
             ok = portmapper_watch:stop(Pid),
-            stop_lying(Liar)
+            liar:stop(Liar)
         end
      || {Expected, Lie} <- [
             {timeout, fun(_Socket) -> timer:sleep(infinity) end},
-            {timeout, fun(Socket) -> slowly(Socket, [Begin, lists:duplicate(1000, Node)]) end},
+            {timeout, fun(Socket) -> liar:slowly(Socket, [Begin, lists:duplicate(1000, Node)]) end},
             {unanswered, fun(_Socket) -> ok end},
-            {bad_message, fun(Socket) -> sends(Socket, "HTTP/1.1 400 Bad Request\r\n\r\n") end},
-            {bad_message, fun(Socket) -> sends(Socket, Node) end},
-            {bad_message, fun(Socket) -> sends(Socket, [Begin, <<9:16, "N", 4:32, 1:16, 77, 255>>]) end},
-            {bad_message, fun(Socket) -> sends(Socket, [Begin, <<0:16>>]) end},
-            {bad_message, fun(Socket) -> sends(Socket, <<65535:16, "B">>) end},
+            {bad_message, fun(Socket) -> liar:sends(Socket, "HTTP/1.1 400 Bad Request\r\n\r\n") end},
+            {bad_message, fun(Socket) -> liar:sends(Socket, Node) end},
+            {bad_message, fun(Socket) -> liar:sends(Socket, [Begin, <<9:16, "N", 4:32, 1:16, 77, 255>>]) end},
+            {bad_message, fun(Socket) -> liar:sends(Socket, [Begin, <<0:16>>]) end},
+            {bad_message, fun(Socket) -> liar:sends(Socket, <<65535:16, "B">>) end},
             {too_long, fun(Socket) ->
                 Long = binary:copy(<<"n">>, 1000),
                 ok = gen_tcp:send(Socket, Begin),
-                endlessly(Socket, binary:copy(<<1008:16, "N", 4:32, 1:16, 77, Long/binary>>, 100))
+                liar:endlessly(Socket, binary:copy(<<1008:16, "N", 4:32, 1:16, 77, Long/binary>>, 100))
             end}
         ]
     ],
     %% What it said before stays said.
-    Liar = lie(fun(Socket) -> sends(Socket, [Whole, <<3:16, "Xyz">>, Node]) end),
-    {ok, Pid} = portmapper_watch:start_link(Liar#{host => {127, 0, 0, 1}}),
+    {Liar, Port} = liar:start(fun(Socket) -> liar:sends(Socket, [Whole, <<3:16, "Xyz">>, Node]) end),
+    {ok, Pid} = portmapper_watch:start_link(#{host => {127, 0, 0, 1}, port => Port}),
     ?assertMatch({7, {nodes, [#{name := <<"n">>, creation := 4}], 0}}, told(Pid)),
     ?assertEqual({0, {lost, bad_message}}, told(Pid)),
     ok = portmapper_watch:stop(Pid),
-    stop_lying(Liar).
+    liar:stop(Liar).
 
 a_slow_process_is_told_no_more_than_it_can_take(_Config) ->
     Up = <<17:16, "U", 8:64, 4:32, 1:16, 77, "n">>,
-    Liar = lie(fun(Socket) ->
+    {Liar, Port} = liar:start(fun(Socket) ->
         ok = gen_tcp:send(Socket, [<<9:16, "B", 0:64>>, <<9:16, "E", 7:64>>]),
-        endlessly(Socket, binary:copy(Up, 1000))
+        liar:endlessly(Socket, binary:copy(Up, 1000))
     end),
-    {ok, Pid} = portmapper_watch:start_link(Liar#{host => {127, 0, 0, 1}}),
+    {ok, Pid} = portmapper_watch:start_link(#{host => {127, 0, 0, 1}, port => Port}),
     Length = fun() -> element(2, process_info(self(), message_queue_len)) end,
     testkit:wait_until(fun() -> Length() >= 10_000 end),
     %% It sleeps, and has read no more than it was about to.
@@ -255,7 +256,7 @@ a_slow_process_is_told_no_more_than_it_can_take(_Config) ->
     [told(Pid) || _ <- lists:seq(1, 5_000)],
     testkit:wait_until(fun() -> Length() >= 10_000 end),
     ok = portmapper_watch:stop(Pid),
-    stop_lying(Liar),
+    liar:stop(Liar),
     ?assertEqual([], messages()).
 
 a_watch_ends_with_its_process(_Config) ->
@@ -280,78 +281,3 @@ told(Pid) ->
 
 messages() ->
     element(2, process_info(self(), messages)).
-
-%% Something that listens as a port mapper does, takes a request, and does with each
-%% connection what it is told, until it is stopped.
-lie(Lie) ->
-    Self = self(),
-    Pid = spawn_link(fun() ->
-        {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
-        {ok, Port} = inet:port(Listener),
-        Self ! {self(), Port},
-        accept(Listener, Lie)
-    end),
-    receive
-        {Pid, Port} ->
-            put(liar, Pid),
-            #{port => Port}
-    end.
-
-accept(Listener, Lie) ->
-    {ok, Socket} = gen_tcp:accept(Listener),
-    Pid = spawn_link(fun() ->
-        receive
-            go_on -> ok
-        end,
-        {ok, <<Length:16>>} = gen_tcp:recv(Socket, 2),
-        {ok, _} = gen_tcp:recv(Socket, Length),
-        _ = Lie(Socket),
-        ok = gen_tcp:close(Socket)
-    end),
-    ok = gen_tcp:controlling_process(Socket, Pid),
-    Pid ! go_on,
-    accept(Listener, Lie).
-
-stop_lying(_Liar) ->
-    Pid = erase(liar),
-    true = unlink(Pid),
-    Monitor = monitor(process, Pid),
-    true = exit(Pid, shutdown),
-    receive
-        {'DOWN', Monitor, process, Pid, _} -> ok
-    end.
-
-sends(Socket, Bytes) ->
-    ok = gen_tcp:send(Socket, Bytes),
-    %% The other side closes.
-    {error, _} = gen_tcp:recv(Socket, 0).
-
-slowly(Socket, Bytes) ->
-    [
-        begin
-            _ = gen_tcp:send(Socket, <<Byte>>),
-            timer:sleep(50)
-        end
-     || <<Byte>> <= iolist_to_binary(Bytes)
-    ].
-
-endlessly(Socket, Bytes) ->
-    case gen_tcp:send(Socket, Bytes) of
-        ok -> endlessly(Socket, Bytes);
-        {error, _} -> ok
-    end.
-
-start_c_epmd() ->
-    Port = own_vm:free_port(),
-    Arguments = ["-port", integer_to_list(Port), "-address", "127.0.0.1"],
-    Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, Arguments}, stderr_to_stdout, exit_status]),
-    Where = #{host => {127, 0, 0, 1}, port => Port},
-    testkit:wait_until(fun() -> portmapper:names("*", Where) =:= {ok, []} end),
-    {Epmd, Port}.
-
-stop_c_epmd(Epmd) ->
-    {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
-    {0, _} = testkit:run(["kill", integer_to_list(Pid)]),
-    receive
-        {Epmd, {exit_status, _}} -> ok
-    end.
