@@ -33,20 +33,19 @@ is_case(Function) ->
     not lists:member(Function, [module_info, init_per_suite, end_per_suite]).
 
 init_per_suite(Config) ->
-    Tools = [os:find_executable(Tool) || Tool <- ["unshare", "nsenter", "ip"]],
-    case lists:member(false, Tools) orelse testkit:run(["unshare", "--net", "ip", "link"]) of
-        {0, _} -> Config;
-        _ -> {skip, "no network namespaces here (not root, or no unshare, nsenter and ip)"}
+    case linked_hosts:available() of
+        true -> Config;
+        false -> {skip, "no network namespaces here (not root, or no unshare, nsenter and ip)"}
     end.
 
 end_per_suite(_Config) ->
     ok.
 
 by_default_remote_peers_may_look_up_and_list(_Config) ->
-    {Host, Remote} = linked_hosts(),
+    {Host, Remote} = linked_hosts:start_linked(?PORT),
     ok = start(Host, #{}),
     ?assertMatch(#{exposure := all}, testkit:call(Host, portmapper, info, [])),
-    Node = start_node(n, "10.99.0.1", Host),
+    Node = linked_hosts:start_node(n, "10.99.0.1", Host, ?PORT),
     {ok, #{port := Port}} = testkit:call(Host, portmapper, lookup, [n]),
     ?assertEqual({ok, [{"n", Port}]}, names(Remote)),
     ?assertEqual({port, Port, 6}, port_please(Remote, "n")),
@@ -57,13 +56,13 @@ by_default_remote_peers_may_look_up_and_list(_Config) ->
     ok = testkit:stop(Node).
 
 lookup_lets_remote_nodes_connect_but_not_list(_Config) ->
-    {Host, Remote} = linked_hosts(),
+    {Host, Remote} = linked_hosts:start_linked(?PORT),
     ok = start(Host, #{exposure => lookup}),
     %% Every host has a port mapper of its own.
     ok = start(Remote, #{}),
     ?assertMatch(#{exposure := lookup}, testkit:call(Host, portmapper, info, [])),
-    Node = start_node(n, "10.99.0.1", Host),
-    Other = start_node(m, "10.99.0.2", Remote),
+    Node = linked_hosts:start_node(n, "10.99.0.1", Host, ?PORT),
+    Other = linked_hosts:start_node(m, "10.99.0.2", Remote, ?PORT),
     ?assertEqual(pong, testkit:call(Other, net_adm, ping, ['n@10.99.0.1'])),
     ?assertEqual(['m@10.99.0.2'], testkit:call(Node, erlang, nodes, [])),
     ?assertEqual(<<>>, remote_ask(Remote, "n")),
@@ -74,13 +73,13 @@ lookup_lets_remote_nodes_connect_but_not_list(_Config) ->
     ok.
 
 local_closes_the_port_to_remote_nodes(_Config) ->
-    {Host, Remote} = linked_hosts(),
+    {Host, Remote} = linked_hosts:start_linked(?PORT),
     ok = start(Host, #{exposure => local}),
     ok = start(Remote, #{}),
     #{exposure := local, addresses := Addresses} = testkit:call(Host, portmapper, info, []),
     ?assertEqual([{{127, 0, 0, 1}, ?PORT}, {{0, 0, 0, 0, 0, 0, 0, 1}, ?PORT}], Addresses),
-    Node = start_node(n, "10.99.0.1", Host),
-    Other = start_node(m, "10.99.0.2", Remote),
+    Node = linked_hosts:start_node(n, "10.99.0.1", Host, ?PORT),
+    Other = linked_hosts:start_node(m, "10.99.0.2", Remote, ?PORT),
     ?assertEqual({error, econnrefused}, connect(Remote, ?NEAR)),
     ?assertEqual({error, econnrefused}, connect(Remote, ?NEAR6)),
     ?assertEqual(pang, testkit:call(Other, net_adm, ping, ['n@10.99.0.1'])),
@@ -91,7 +90,7 @@ local_closes_the_port_to_remote_nodes(_Config) ->
     ok.
 
 local_refuses_remote_peers_on_listed_addresses_and_logs_them(Config) ->
-    {Host, Remote} = linked_hosts(),
+    {Host, Remote} = linked_hosts:start_linked(?PORT),
     Log = filename:join(?config(priv_dir, Config), "log"),
     Handler = #{config => #{file => Log}},
     ok = testkit:call(Host, logger, add_handler, [file, logger_std_h, Handler]),
@@ -112,9 +111,9 @@ local_refuses_remote_peers_on_listed_addresses_and_logs_them(Config) ->
     ok = testkit:wait_until(Logged).
 
 exposure_changes_live_and_nodes_stay(_Config) ->
-    {Host, Remote} = linked_hosts(),
+    {Host, Remote} = linked_hosts:start_linked(?PORT),
     ok = start(Host, #{}),
-    Node = start_node(n, "10.99.0.1", Host),
+    Node = linked_hosts:start_node(n, "10.99.0.1", Host, ?PORT),
     {ok, Registered} = testkit:call(Host, portmapper, lookup, [n]),
     #{port := Port} = Registered,
     [
@@ -139,10 +138,10 @@ exposure_changes_live_and_nodes_stay(_Config) ->
     ok = testkit:stop(Node).
 
 a_host_with_ipv4_alone_is_served(_Config) ->
-    {Host, Remote} = hosts(),
-    ok = sh(Host, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"),
-    ok = sh(Host, "ip addr add 10.99.0.1/24 dev near"),
-    ok = sh(Remote, "ip addr add 10.99.0.2/24 dev far"),
+    {Host, Remote} = linked_hosts:start(?PORT),
+    ok = linked_hosts:sh(Host, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"),
+    ok = linked_hosts:sh(Host, "ip addr add 10.99.0.1/24 dev near"),
+    ok = linked_hosts:sh(Remote, "ip addr add 10.99.0.2/24 dev far"),
     ok = start(Host, #{exposure => lookup}),
     ok = reachable(Remote, ?NEAR),
     {ok, _} = testkit:call(Host, portmapper, register, [n, 4711]),
@@ -153,9 +152,9 @@ a_host_with_ipv4_alone_is_served(_Config) ->
     ?assertEqual({error, econnrefused}, connect(Remote, ?NEAR)).
 
 a_host_with_ipv6_alone_is_served(_Config) ->
-    {Host, Remote} = hosts(),
-    ok = sh(Host, "ip -4 addr flush dev lo; ip addr add fd99::1/64 dev near nodad"),
-    ok = sh(Remote, "ip addr add fd99::2/64 dev far nodad"),
+    {Host, Remote} = linked_hosts:start(?PORT),
+    ok = linked_hosts:sh(Host, "ip -4 addr flush dev lo; ip addr add fd99::1/64 dev near nodad"),
+    ok = linked_hosts:sh(Remote, "ip addr add fd99::2/64 dev far nodad"),
     ok = start(Host, #{exposure => lookup}),
     ok = reachable(Remote, ?NEAR6),
     {ok, _} = testkit:call(Host, portmapper, register, [n, 4711]),
@@ -167,51 +166,10 @@ a_host_with_ipv6_alone_is_served(_Config) ->
     ?assertEqual([{{0, 0, 0, 0, 0, 0, 0, 1}, ?PORT}], Addresses),
     ?assertEqual({error, econnrefused}, connect(Remote, ?NEAR6)).
 
-%% Two hosts with addresses of both families.
-linked_hosts() ->
-    {Host, Remote} = hosts(),
-    ok = sh(Host, "ip addr add 10.99.0.1/24 dev near; ip addr add fd99::1/64 dev near nodad"),
-    ok = sh(Remote, "ip addr add 10.99.0.2/24 dev far; ip addr add fd99::2/64 dev far nodad"),
-    {Host, Remote}.
-
-%% Two hosts with a link between, each with a VM in it that keeps it there.
-hosts() ->
-    New = ["--net", "sh", "-c", "ip link set lo up; exec erl \"$@\"", "sh"],
-    Options = #{
-        exec => {os:find_executable("unshare"), New},
-        args => ["-pa", filename:dirname(code:which(?MODULE))],
-        env => testkit:epmd_port(?PORT)
-    },
-    Host = testkit:start_vm(Options),
-    #{os_pid := Pid} = Remote = testkit:start_vm(Options),
-    ok = sh(Host, ["ip link add near type veth peer name far netns ", Pid]),
-    ok = sh(Host, "ip link set near addrgenmode none up"),
-    ok = sh(Remote, "ip link set far addrgenmode none up"),
-    {Host, Remote}.
-
-sh(Host, Command) ->
-    {0, _} = testkit:run(inside(Host) ++ ["sh", "-ec", lists:flatten(Command)]),
-    ok.
-
-inside(#{os_pid := Pid}) ->
-    ["nsenter", "--net=/proc/" ++ Pid ++ "/ns/net"].
-
 start(Host, Config) ->
     Environment = [{portmapper, maps:to_list(Config#{port => ?PORT})}],
     ok = testkit:call(Host, application, set_env, [Environment]),
     testkit:call(Host, application, start, [portmapper]).
-
-%% An ordinary node on a host that is there.
-start_node(Name, Address, Host) ->
-    [Program | Arguments] = inside(Host),
-    testkit:start_vm(#{
-        name => Name,
-        host => Address,
-        exec => {os:find_executable(Program), Arguments ++ ["erl"]},
-        args => ["-start_epmd", "false", "-setcookie", "portmapper"],
-        logger_level => critical,
-        env => testkit:epmd_port(?PORT)
-    }).
 
 %% What is for local peers alone, whatever the exposure.
 for_local_peers() ->
