@@ -1,7 +1,7 @@
 %% @doc Options of calls, checked and completed.
 -module(portmapper_options).
 
--export([lookup/1, registration/2, remote/1, watch/1]).
+-export([lookup/1, registration/2, remote/1, watch/1, discovery/1]).
 -export_type([bad_option/0]).
 
 -type bad_option() :: {bad_option, #{key := term(), value := term(), expected := binary()}}.
@@ -50,6 +50,22 @@ watch(Options) ->
     Given = maps:map(fun as_text/2, with_host(Options)),
     checked(Defaults, Given, fun bad_watch/2).
 
+%% @doc Those of {@link portmapper_discovery:start_link/1}, the pattern as a binary.
+-spec discovery(map()) -> {ok, map()} | {error, bad_option()}.
+discovery(Options) ->
+    Defaults = #{
+        name => portmapper_discovery,
+        glob => <<"*">>,
+        hosts => [local],
+        port => default_port(),
+        interval => 5000,
+        timeout => 5000,
+        max_names => 10_000,
+        node_host => fun portmapper_discovery_host:node_host/1,
+        connect => fun net_kernel:connect_node/1
+    },
+    checked(Defaults, maps:map(fun as_text/2, Options), fun bad_discovery/2).
+
 with_host(Options) ->
     maps:merge(#{host => undefined}, Options).
 
@@ -81,6 +97,28 @@ bad_watch(Key, Value) when Key =:= host; Key =:= port; Key =:= timeout ->
     bad_remote(Key, Value);
 bad_watch(Key, Value) ->
     wrong(Key, Value, <<"one of host, port, timeout, glob">>).
+
+bad_discovery(name, Name) when is_atom(Name), Name =/= undefined -> [];
+bad_discovery(name, Name) -> wrong(name, Name, <<"an atom">>);
+bad_discovery(hosts, [First | _] = Hosts) when not is_integer(First), length(Hosts) > 0 ->
+    lists:append([bad_source(Host) || Host <- Hosts]);
+bad_discovery(hosts, []) -> [];
+bad_discovery(hosts, Hosts) -> wrong(hosts, Hosts, <<"a list of hosts">>);
+bad_discovery(interval, Interval) -> positive(interval, Interval, 16#7fffffff);
+bad_discovery(max_names, Count) -> positive(max_names, Count, 1_000_000);
+bad_discovery(Key, Fun) when Key =:= node_host; Key =:= connect ->
+    case is_function(Fun, 1) of
+        true -> [];
+        false -> wrong(Key, Fun, <<"a function of one argument">>)
+    end;
+bad_discovery(Key, Value) when Key =:= glob; Key =:= port; Key =:= timeout ->
+    bad_watch(Key, Value);
+bad_discovery(Key, Value) ->
+    Keys = <<"one of name, glob, hosts, port, interval, timeout, max_names, node_host, connect">>,
+    wrong(Key, Value, Keys).
+
+bad_source({dns, Name}) when not is_tuple(Name) -> bad_remote(host, Name);
+bad_source(Host) -> bad_remote(host, Host).
 
 %% The options with what is left out, unless one is wrong.
 checked(Defaults, Options, Bad) ->
