@@ -51,7 +51,7 @@
 -behaviour(gen_server).
 
 -export([child_spec/1, start_link/1, subscribe/0, subscribe/1, unsubscribe/1, unsubscribe/2]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, resolve/1]).
 -export_type([options/0, source/0, host/0, event/0]).
 
 %% Messages that may wait for a subscriber.
@@ -194,7 +194,7 @@ handle_info({portmapper_discovery_host, Pid, Event}, #state{hosts = Hosts} = Sta
         false -> {noreply, State}
     end;
 handle_info({resolve, Name}, #state{resolvers = Resolvers} = State) ->
-    {_Pid, Monitor} = spawn_monitor(fun() -> exit({resolved, resolve(Name)}) end),
+    {_Pid, Monitor} = spawn_monitor(?MODULE, resolve, [Name]),
     {noreply, State#state{resolvers = Resolvers#{Monitor => Name}}};
 handle_info({'DOWN', Monitor, process, _Pid, {resolved, Result}}, State) ->
     #state{options = #{interval := Interval}, resolvers = Resolvers} = State,
@@ -251,13 +251,15 @@ told(Reference, Pid, Events) ->
             {Pid, is_told}
     end.
 
+%% @private
 %% All addresses of a name.
+-spec resolve(inet:hostname() | binary()) -> no_return().
 resolve(Name) ->
     Text = unicode:characters_to_list(Name),
     Results = [inet:getaddrs(Text, Family) || Family <- [inet, inet6]],
     case lists:append([Addresses || {ok, Addresses} <- Results]) of
-        [] -> hd(Results);
-        Addresses -> {ok, lists:usort(Addresses)}
+        [] -> exit({resolved, hd(Results)});
+        Addresses -> exit({resolved, {ok, lists:usort(Addresses)}})
     end.
 
 resolved(Name, {ok, Found}, #state{addresses = Addresses, holds = Holds} = State) ->

@@ -7,7 +7,7 @@
 -behaviour(gen_server).
 
 -export([start_link/3, node_host/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, ask/1]).
 
 -record(state, {
     host :: portmapper_discovery:host(),
@@ -107,10 +107,14 @@ watched({lost, _Reason}, State) ->
     %% An EPMD of another kind may come, too, which would not be told.
     poll(State).
 
-poll(#state{options = #{glob := Glob} = Options} = State) ->
-    Ask = fun() -> exit({polled, portmapper_remote:names(Glob, Options)}) end,
-    {_Pid, Poll} = spawn_monitor(Ask),
+poll(#state{options = Options} = State) ->
+    {_Pid, Poll} = spawn_monitor(?MODULE, ask, [Options]),
     State#state{poll = Poll}.
+
+%% @private
+-spec ask(map()) -> no_return().
+ask(#{glob := Glob} = Options) ->
+    exit({polled, portmapper_remote:names(Glob, Options)}).
 
 polled({ok, Found}, State) -> listed(Found, way(polling, State));
 polled({error, Reason}, State) -> way({lost, Reason}, State).

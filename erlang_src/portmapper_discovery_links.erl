@@ -5,7 +5,7 @@
 %% those that it does not know to {@link handle/2}.
 -module(portmapper_discovery_links).
 
--export([new/2, want/2, forget/2, handle/2]).
+-export([new/2, want/2, forget/2, handle/2, attempt/2]).
 -export_type([links/0]).
 
 %% Attempts at the same time. Each may last as long as `net_setuptime'.
@@ -162,21 +162,22 @@ start(#links{queue = Queue, attempts = Attempts, links = Known, connect = Connec
         {empty, _} ->
             Links;
         {{value, Node}, Rest} ->
-            Attempt = fun() -> exit({attempted, attempt(Node, Connect)}) end,
-            {_Pid, Monitor} = spawn_monitor(Attempt),
+            {_Pid, Monitor} = spawn_monitor(?MODULE, attempt, [Node, Connect]),
             Link = (maps:get(Node, Known))#link{status = trying, since = now_ms()},
             Begun = Links#links{queue = Rest, attempts = Attempts#{Monitor => Node}},
             start(put(Node, Link, Begun))
     end.
 
+%% @private
 %% `net_kernel' resolves the host itself, and does nothing else meanwhile: so it is not asked
 %% for one that cannot be resolved, or takes its time the first time.
+-spec attempt(node(), fun((node()) -> boolean() | ignored)) -> no_return().
 attempt(Node, Connect) ->
     [_Name, Host] = string:split(atom_to_list(Node), "@"),
     IsFound = fun(Family) -> element(1, inet:getaddr(Host, Family)) =:= ok end,
     case lists:any(IsFound, [inet, inet6]) of
-        true -> Connect(Node);
-        false -> {error, nxdomain}
+        true -> exit({attempted, Connect(Node)});
+        false -> exit({attempted, {error, nxdomain}})
     end.
 
 is_connected(Node) ->
