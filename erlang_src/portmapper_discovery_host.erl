@@ -97,7 +97,7 @@ handle_info(Message, #state{links = Links} = State) ->
 
 watched({nodes, Nodes, _Missed}, State) ->
     %% An answer that is under way is late.
-    Found = [{Name, Port} || #{name := Name, port := Port} <- Nodes],
+    Found = [{Name, Port} || #{name := Name, port := Port} <- some(Nodes, State#state.options)],
     listed(Found, way(watching, State#state{poll = none}));
 watched({up, #{name := Name, port := Port}}, State) ->
     appeared(Name, Port, State);
@@ -114,7 +114,14 @@ poll(#state{options = Options} = State) ->
 %% @private
 -spec ask(map()) -> no_return().
 ask(#{glob := Glob} = Options) ->
-    exit({polled, portmapper_remote:names(Glob, Options)}).
+    case portmapper_remote:names(Glob, Options) of
+        {ok, Found} -> exit({polled, {ok, some(Found, Options)}});
+        {error, _} = Error -> exit({polled, Error})
+    end.
+
+%% As many as are looked at, and one more if there are more.
+some(Found, #{max_names := Max}) ->
+    lists:sublist(Found, Max + 1).
 
 polled({ok, Found}, State) -> listed(Found, way(polling, State));
 polled({error, Reason}, State) -> way({lost, Reason}, State).
