@@ -5,6 +5,16 @@
 extern crate self as parking_lot;
 extern crate self as tokio;
 
+#[path = "../../epmd_server/src/counters.rs"]
+#[allow(dead_code, missing_docs, reason = "only what the others need is of interest")]
+mod counters;
+
+/// What a notice may tell of: here nothing.
+mod platform {
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Holder;
+}
+
 #[path = "../../epmd_server/src/notices.rs"]
 #[allow(dead_code, missing_docs, reason = "only what threads do with it is of interest")]
 mod notices;
