@@ -87,12 +87,15 @@ three_subscribers_see_the_same_while_2000_nodes_come_and_go(_Config) ->
     ?assertEqual(2000, length([down || {_, {down, _}} <- First])),
     ?assert(Killed >= 10).
 
-%% 500 nodes register, and go again, some at a time.
+%% 500 nodes register, and go again, some at a time: after a death each.
 come_and_go(Port, Part) ->
     spawn_monitor(fun() ->
         Name = fun(Number) -> "n" ++ integer_to_list(Part * 1000 + Number) end,
         [
             begin
+                receive
+                    go_on -> ok
+                end,
                 Sockets = [
                     element(2, {ok, _, _} = testkit:register(Port, Name(Number), Number))
                  || Number <- lists:seq(First, First + 49)
@@ -108,11 +111,15 @@ kill_until_all_are_gone(_Own, [], Count) ->
     Count;
 kill_until_all_are_gone([thread | Own], Comers, Count) ->
     ok = portmapper_server:call(fun portmapper_nif:panic_thread/1),
-    kill_until_all_are_gone(Own ++ [thread], living(Comers), Count + 1);
+    kill_until_all_are_gone(Own ++ [thread], go_on(Comers), Count + 1);
 kill_until_all_are_gone([Name | Own], Comers, Count) ->
     testkit:wait_until(fun() -> is_pid(whereis(Name)) end),
     exit(whereis(Name), kill),
-    kill_until_all_are_gone(Own ++ [Name], living(Comers), Count + 1).
+    kill_until_all_are_gone(Own ++ [Name], go_on(Comers), Count + 1).
+
+go_on(Comers) ->
+    [Pid ! go_on || {Pid, _} <- Comers],
+    living(Comers).
 
 living(Comers) ->
     receive
