@@ -80,7 +80,8 @@ pub(crate) fn from_erlang(release: &Path) -> Result<String> {
 pub(crate) fn idle(release: &Path) -> Result<String> {
     let program = std::env::current_exe()?.with_file_name("footprint");
     let output = Command::new(program).arg(release).output()?;
-    if !output.status.success() {
+    // What is more than it may be, that command tells.
+    if output.stdout.is_empty() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
     }
     Ok(String::from_utf8(output.stdout)?)
