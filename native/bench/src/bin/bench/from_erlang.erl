@@ -27,7 +27,7 @@ Nanoseconds = fun(What, Count) ->
     lists:nth(5, lists:sort(Times)) * 1000 / Count
 end,
 Print = fun(Title, What, Count) ->
-    io:format("| ~ts | ~.0f |~n", [Title, Nanoseconds(What, Count)])
+    io:format("| ~ts | ~b |~n", [Title, round(Nanoseconds(What, Count))])
 end,
 Print("`portmapper:lookup/2` without the holder", brief, 200000),
 Print("`portmapper:lookup/1`, which asks the kernel for the holder", full, 200),
