@@ -46,28 +46,31 @@ start_with(Modules) ->
             Unavailable
     end.
 
-%% By rename: a VM may have the old file mapped.
+%% By rename: a VM may have the old file mapped. Another run of tests may do the same.
 put_there(File, Directory) ->
     Target = filename:join(Directory, filename:basename(File)),
+    New = Target ++ "." ++ os:getpid(),
     ok = filelib:ensure_dir(Target),
-    {ok, _} = file:copy(File, Target ++ ".new"),
-    file:rename(Target ++ ".new", Target).
+    {ok, _} = file:copy(File, New),
+    file:rename(New, Target).
 
 make(Root, []) ->
     Part = Root ++ ".part",
     Mirror = os:getenv("DEBIAN_MIRROR", ?MIRROR),
     Debootstrap = ["debootstrap", "--variant=minbase", "--include=" ++ ?PACKAGES, "trixie", Part],
     %% Another run of tests may be about to make it.
-    Script = "test -d $ROOT || { rm -rf --one-file-system $PART && timeout " ?SECONDS
-        " \"$@\" && mv $PART $ROOT; }",
+    Script = "remove() { rm -rf --one-file-system $PART; };"
+        "test -d $ROOT || { remove && timeout " ?SECONDS " \"$@\" && mv $PART $ROOT; } ||"
+        " { remove; false; }",
     Command = ["flock", Root ++ ".lock", "sh", "-c", Script, "sh" | Debootstrap ++ [Mirror]],
     ok = filelib:ensure_dir(Part),
     Variables = [{"PART", Part}, {"ROOT", Root}],
+    %% More than a suite gives its cases.
+    ok = ct:timetrap({minutes, 10}),
     case testkit:run(Command, [{env, program:environment(Variables)}]) of
         {0, _} ->
             usable(Root);
         {_, Output} ->
-            {0, _} = testkit:run(["rm", "-rf", "--one-file-system", Part]),
             Last = lists:last(string:lexemes(Output, "\n")),
             {unavailable, unicode:characters_to_list(["debootstrap: ", Last])}
     end;
