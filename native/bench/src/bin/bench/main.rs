@@ -7,6 +7,7 @@
 //! work on the machine changes least.
 
 mod beside;
+mod events;
 mod page;
 mod table;
 mod works;
@@ -104,6 +105,7 @@ fn run() -> Result<()> {
         rounds,
         registrations: &beside::registrations(&release)?,
         latency: &beside::latencies(&release)?,
+        events: &events::beside_look_ups(&release)?,
         from_erlang: &from_erlang,
         memory: &memory,
         idle: &idle,

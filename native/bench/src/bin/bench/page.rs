@@ -14,6 +14,7 @@ pub(crate) struct Page<'a> {
     pub(crate) rounds: usize,
     pub(crate) registrations: &'a str,
     pub(crate) latency: &'a str,
+    pub(crate) events: &'a str,
     pub(crate) from_erlang: &'a str,
     pub(crate) memory: &'a str,
     pub(crate) idle: &'a str,
@@ -29,7 +30,7 @@ pub(crate) fn title(kind: &Kind) -> &'static str {
 }
 
 pub(crate) fn write(page: &Page<'_>) -> Result<String> {
-    let Page { table, rounds, registrations, latency, from_erlang, memory, idle } = page;
+    let Page { table, rounds, registrations, latency, events, from_erlang, memory, idle } = page;
     let date = Command::new("date").arg("+%F").output()?.stdout;
     let otp = Command::new("erl")
         .args(["-noinput", "-eval", "io:put_chars(erlang:system_info(otp_release)), halt()."])
@@ -59,6 +60,12 @@ pub(crate) fn write(page: &Page<'_>) -> Result<String> {
          Microseconds for a look-up by one client at {C_LIMIT} names, connection and close \
          included.\n\n\
          | | median | 99 of 100 |\n|---|---:|---:|\n{latency}\n\
+         ## Look-ups while nodes come and go\n\n\
+         Some 2,000 look-ups a second, of one client, while other clients register and end, and \
+         three ask for WATCH. They share a processor: what clients have to do themselves is part \
+         of the waits.\n\n\
+         | | changes a second | told a second | median wait, us | 99 of 100 | server busy, % |\n\
+         |---|---:|---:|---:|---:|---:|\n{events}\n\
          ## Asked from Erlang\n\n\
          Nanoseconds for a look-up in the virtual machine of the port mapper.\n\n\
          | | |\n|---|---:|\n{from_erlang}\n\
