@@ -13,6 +13,7 @@
 # make bench-scale      ten minutes with as many nodes as the limit of open files allows,
 #                       2,000 of which end and register again each second
 # make bench-core       time and allocations of codec and registry alone
+# make bench-profile    calls of the system and whose code it is (strace, perf), in docs/profile.md
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
 # make soak             ten minutes of what can die, with real nodes that come and go;
 #                       SOAK_SEED=N repeats the choices of another run
@@ -36,7 +37,7 @@ endif
 run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
-.PHONY: help run test conformance release install uninstall bench bench-scale bench-footprint epmd-defects
+.PHONY: help run test conformance release install uninstall bench bench-scale bench-profile bench-footprint epmd-defects
 .PHONY: bench-core check-memory check-threads fuzz hostile miri
 .PHONY: soak soak-rings soak-scale soak-table soak-short takeover-race
 
@@ -106,6 +107,10 @@ bench-scale: release
 
 bench-core:
 	cargo bench --locked --package epmd_core --bench core
+
+bench-profile: release
+	cargo build --quiet --release --locked --package bench
+	$(ASIDE) $(or $(CARGO_TARGET_DIR),target)/release/profile $(RELEASE) docs/profile.md
 
 bench-footprint: release
 	$(ASIDE) cargo run --quiet --release --locked --package bench --bin footprint -- $(RELEASE)

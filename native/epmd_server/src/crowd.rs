@@ -360,6 +360,7 @@ mod tests {
         // It has to be one of its own then.
         assert_eq!(scene.goes(Newcomer::Local), Some(1));
     }
+
     #[test]
     fn who_does_not_read_goes_when_memory_is_short() {
         let mut scene = Scene::new();
