@@ -20,10 +20,6 @@
 -define(NODE_TYPE, $M).
 -define(PROTOCOL, 0).
 
-%% Bytes of a listing at the most: hundreds of thousands of nodes.
--define(MAX_LISTING, 8 * 1024 * 1024).
-%% Bytes of a line at the most: a name has 1,020.
--define(MAX_LINE, 2048).
 %% Bytes of what comes after a port, which nobody needs.
 -define(MAX_REST, 4096).
 %% Milliseconds that the other side has to close first, as it should.
@@ -46,67 +42,22 @@ names(Address, Port, Timeout) ->
     Deadline = deadline(Timeout),
     case request(Address, Port, [?NAMES_REQ], Deadline) of
         {ok, Socket} ->
-            Names = receive_listing(Socket, Port, <<>>, Deadline),
+            Names = listed(portmapper_listing:read(Socket, Port, Deadline)),
             ok = gen_tcp:close(Socket),
             Names;
         {error, _} ->
             {error, address}
     end.
 
-receive_listing(Socket, Port, Received, Deadline) ->
-    case gen_tcp:recv(Socket, 0, left(Deadline)) of
-        {ok, Data} ->
-            case <<Received/binary, Data/binary>> of
-                <<Port:32, Lines/binary>> ->
-                    receive_names(Socket, Lines, [], byte_size(Lines), Deadline);
-                <<_Other:32, _/binary>> ->
-                    {error, address};
-                Short ->
-                    receive_listing(Socket, Port, Short, Deadline)
-            end;
-        {error, timeout} ->
-            {error, etimedout};
-        {error, _} ->
-            {ok, []}
-    end.
-
-%% The names so far, and what came of the next line.
-receive_names(_Socket, _Lines, _Names, Size, _Deadline) when Size > ?MAX_LISTING ->
-    {error, emsgsize};
-receive_names(Socket, Lines, Before, Size, Deadline) ->
-    {Names, Rest} = scan(Lines, Before),
-    case gen_tcp:recv(Socket, 0, left(Deadline)) of
-        {ok, _Data} when byte_size(Rest) > ?MAX_LINE ->
-            {error, emsgsize};
-        {ok, Data} ->
-            More = <<Rest/binary, Data/binary>>,
-            receive_names(Socket, More, Names, Size + byte_size(Data), Deadline);
-        {error, timeout} ->
-            {error, etimedout};
-        {error, _} ->
-            {ok, Names}
-    end.
-
-scan(Lines, Names) ->
-    case binary:split(Lines, <<"\n">>) of
-        [Line, Rest] -> scan(Rest, name(Line) ++ Names);
-        [Rest] -> {Names, Rest}
-    end.
-
-%% What is no such line is passed over.
-name(<<"name ", Line/binary>>) ->
-    case binary:split(Line, <<" ">>) of
-        [Name, <<"at port ", Port/binary>>] ->
-            try
-                [{binary_to_list(Name), binary_to_integer(Port)}]
-            catch
-                error:badarg -> []
-            end;
-        _ ->
-            []
-    end;
-name(_Line) ->
-    [].
+%% As OTP, which takes a name to end where there is a space.
+listed({timeout, _Part}) -> {error, etimedout};
+listed({too_long, _Part}) -> {error, emsgsize};
+listed({other_port, _Part}) -> {error, address};
+listed({_Closed, #{nodes := Nodes}}) ->
+    {ok, [
+        {binary_to_list(Name), Port}
+     || {Name, Port} <- Nodes, binary:match(Name, <<" ">>) =:= nomatch
+    ]}.
 
 %% @doc The port of a node, and the highest version that it and this one speak.
 -spec port_please(

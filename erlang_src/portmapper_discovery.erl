@@ -21,7 +21,7 @@
 %%
 %% A node is connected to with `net_kernel:connect_node/1', some at a time for each host, in
 %% processes of their own: nothing else waits for a host or a node that does not answer. One
-%% that cannot be connected to, or whose connection ends, is tried again, first after some
+%% that cannot be connected to, or whose connection ends, is tried again, first within
 %% 100 ms, later every minute, for as long as it is registered; and at once when it registers
 %% anew. Connections are never ended, and the node itself is left alone. The port mapper is
 %% asked again for the port of the node, by the node's own client: on `ERL_EPMD_PORT'.

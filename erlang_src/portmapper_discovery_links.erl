@@ -20,7 +20,8 @@
     is_wanted = true :: boolean(),
     status = idle :: idle | queued | trying | waiting | connected,
     timer :: reference() | undefined,
-    pause = ?FIRST_PAUSE :: pos_integer(),
+    %% In a row.
+    failures = 0 :: non_neg_integer(),
     %% When it was tried or connected last.
     since :: integer() | undefined,
     is_told = false :: boolean()
@@ -45,7 +46,7 @@ new(Connect, Tell) ->
 %% @doc A node has been registered, maybe once more.
 -spec want(node(), links()) -> links().
 want(Node, #links{links = Known} = Links) ->
-    Link = (maps:get(Node, Known, #link{}))#link{is_wanted = true, pause = ?FIRST_PAUSE},
+    Link = (maps:get(Node, Known, #link{}))#link{is_wanted = true, failures = 0},
     case Link#link.status of
         Status when Status =:= idle; Status =:= waiting ->
             case is_connected(Node) of
@@ -81,14 +82,14 @@ handle({nodeup, Node, _Info}, #links{links = Known} = Links) ->
     end;
 handle({nodedown, Node, _Info}, #links{links = Known, tell = Tell} = Links) ->
     case Known of
-        #{Node := #link{status = connected, since = Since, pause = Pause} = Link} ->
+        #{Node := #link{status = connected, since = Since, failures = Failures} = Link} ->
             ok = Tell({disconnected, Node}),
             Next =
                 case now_ms() - Since >= ?STABLE of
-                    true -> ?FIRST_PAUSE;
-                    false -> Pause
+                    true -> 0;
+                    false -> Failures
                 end,
-            later(Node, Link#link{pause = Next}, Links);
+            later(Node, Link#link{failures = Next}, Links);
         _ ->
             Links
     end;
@@ -137,11 +138,10 @@ soon(Node, #link{since = Since} = Link, Links) ->
         false -> enqueue(Node, Link, Links)
     end.
 
-%% Not all at a time: a node that restarts may have many that want it.
-later(Node, #link{is_wanted = true, pause = Pause} = Link, Links) ->
-    Timer = erlang:start_timer(Pause div 2 + rand:uniform(Pause), self(), Node),
-    Next = min(2 * Pause, ?LAST_PAUSE),
-    put(Node, Link#link{status = waiting, timer = Timer, pause = Next}, Links);
+later(Node, #link{is_wanted = true, failures = Failures} = Link, Links) ->
+    Time = portmapper_backoff:time(Failures, ?FIRST_PAUSE, ?LAST_PAUSE),
+    Timer = erlang:start_timer(Time, self(), Node),
+    put(Node, Link#link{status = waiting, timer = Timer, failures = Failures + 1}, Links);
 later(Node, Link, Links) ->
     put(Node, Link#link{status = idle}, Links).
 

@@ -25,9 +25,8 @@
 %% Milliseconds that the first registration is tried for where somebody has to have the
 %% port: whoever takes it does not listen at once.
 -define(FIRST_TIME, 5000).
-%% Milliseconds until a lost port mapper is looked for: at random up to these, and then
-%% between half and all of twice as many each time, up to the limit. So one is found
-%% within 100 ms, and of many nodes not all come at once.
+%% Milliseconds until a lost port mapper is looked for, the first time and at most: so one is
+%% found within 100 ms.
 -define(BACK_OFF, 10).
 -define(MAX_BACK_OFF, 80).
 %% The same for one that refuses or does not make sense.
@@ -268,14 +267,8 @@ failed(Error, #data{caller = {From, _}, node = #node{name = Name}} = Data) ->
     {next_state, idle, Data#data{caller = undefined, node = undefined, failures = 0},
         {reply, From, Reply}}.
 
-wait(BackOff, Max, #data{failures = Failures} = Data) ->
-    Longest = min(Max, BackOff bsl min(Failures, 10)),
-    Shortest =
-        case Failures of
-            0 -> 0;
-            _ -> Longest div 2
-        end,
-    Time = Shortest + rand:uniform(Longest - Shortest + 1) - 1,
+wait(First, Last, #data{failures = Failures} = Data) ->
+    Time = portmapper_backoff:time(Failures, First, Last),
     {next_state, lost, Data#data{failures = Failures + 1}, {state_timeout, Time, try_again}}.
 
 %% Keeps what a process after this one needs, and tells who waits.

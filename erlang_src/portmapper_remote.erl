@@ -5,9 +5,6 @@
 -export([connect/3, names/2]).
 -export_type([target/0, host/0, reason/0]).
 
-%% Bytes of the longest reply that is read: 20,000 names of 800 bytes.
--define(MAX_REPLY, 16#1000000).
-
 -type host() :: inet:hostname() | inet:ip_address() | binary().
 
 -type target() :: #{host := host(), port => 1..65535, timeout => 1..16#7fffffff}.
@@ -29,87 +26,43 @@ names(Glob, #{timeout := Timeout} = Where) ->
             error -> error(badarg, [Glob, Where])
         end,
     Deadline = erlang:monotonic_time(millisecond) + Timeout,
-    Reply =
+    Answer =
         case ask(<<"M", Glob/binary>>, Where, Deadline) of
             %% It knows no MATCH.
-            {ok, <<>>} -> ask(<<"n">>, Where, Deadline);
+            {error, unanswered} -> ask(<<"n">>, Where, Deadline);
             Other -> Other
         end,
-    case Reply of
-        {ok, <<>>} ->
-            {error, unanswered};
-        {ok, <<_EpmdPort:32, Lines/binary>>} ->
-            case nodes_in(Lines) of
-                {ok, Nodes} -> {ok, [Node || {Name, _} = Node <- Nodes, portmapper_glob:matches(Name, Compiled)]};
-                error -> {error, bad_reply}
-            end;
-        {ok, _} ->
-            {error, bad_reply};
+    case Answer of
+        {ok, Nodes} ->
+            {ok, [Node || {Name, _} = Node <- Nodes, portmapper_glob:matches(Name, Compiled)]};
         {error, _} = Error ->
             Error
     end.
 
-nodes_in(Lines) ->
-    case binary:split(Lines, <<"\n">>, [global]) of
-        [_ | _] = All ->
-            %% What follows the last line.
-            {Whole, [Rest]} = lists:split(length(All) - 1, All),
-            Nodes = [node_in(Line) || Line <- Whole],
-            case Rest =:= <<>> andalso not lists:member(error, Nodes) of
-                true -> {ok, Nodes};
-                false -> error
-            end
-    end.
-
-node_in(<<"name ", Rest/binary>>) ->
-    Between = <<" at port ">>,
-    case binary:matches(Rest, Between) of
-        [] ->
-            error;
-        Matches ->
-            %% A name may have it, too.
-            {At, Length} = lists:last(Matches),
-            <<Name:At/binary, _:Length/binary, Port/binary>> = Rest,
-            case string:to_integer(Port) of
-                {Number, <<>>} when Number >= 0, Number =< 65535 -> {binary:copy(Name), Number};
-                _ -> error
-            end
-    end;
-node_in(_Line) ->
-    error.
-
-%% The whole reply; nothing if it is closed unanswered.
 -spec ask(Body :: binary(), #{host := host(), port := 1..65535, _ => _}, Deadline :: integer()) ->
-    {ok, binary()} | {error, reason()}.
+    {ok, [{binary(), inet:port_number()}]} | {error, reason()}.
 ask(Body, Where, Deadline) ->
     case connect(Where, [{packet, raw}], Deadline) of
         {ok, Socket} ->
-            Request = <<(byte_size(Body)):16, Body/binary>>,
-            Reply =
-                case gen_tcp:send(Socket, Request) of
-                    ok -> receive_all(Socket, Deadline, [], 0);
-                    {error, Reason} -> ended(Reason, [])
+            Answer =
+                case gen_tcp:send(Socket, <<(byte_size(Body)):16, Body/binary>>) of
+                    ok -> answer(portmapper_listing:read(Socket, any, Deadline));
+                    {error, Reason} -> ended(Reason)
                 end,
             ok = gen_tcp:close(Socket),
-            Reply;
+            Answer;
         {error, _} = Error ->
             Error
     end.
 
-receive_all(_Socket, _Deadline, _Received, Size) when Size > ?MAX_REPLY ->
-    {error, too_long};
-receive_all(Socket, Deadline, Received, Size) ->
-    case gen_tcp:recv(Socket, 0, left(Deadline)) of
-        {ok, Bytes} ->
-            receive_all(Socket, Deadline, [Bytes | Received], Size + byte_size(Bytes));
-        {error, Reason} ->
-            ended(Reason, Received)
-    end.
+answer({closed, #{is_clean := true, nodes := Nodes}}) -> {ok, lists:reverse(Nodes)};
+answer({closed, #{is_empty := false}}) -> {error, bad_reply};
+answer({Reason, #{is_empty := true}}) -> ended(Reason);
+answer({Reason, _Part}) -> {error, Reason}.
 
 %% One that does not know a request may close with bytes of it unread, which resets.
-ended(closed, Received) -> {ok, iolist_to_binary(lists:reverse(Received))};
-ended(econnreset, []) -> {ok, <<>>};
-ended(Reason, _Received) -> {error, Reason}.
+ended(Reason) when Reason =:= closed; Reason =:= econnreset -> {error, unanswered};
+ended(Reason) -> {error, Reason}.
 
 %% @doc Connects, over IPv4 if the name of the host has such an address.
 -spec connect(#{host := host(), port := 1..65535, _ => _}, [gen_tcp:connect_option()], Deadline) ->

@@ -15,7 +15,7 @@
 %%   up.</dd>
 %% <dt>`{up, Node}', `{down, Node}'</dt><dd>A node has come or gone.</dd>
 %% <dt>`{lost, Reason}'</dt><dd>There is no connection, or no more: what comes and goes is not
-%%   known from now on. It is tried again, first after some 100 ms, later every 30 s. Told
+%%   known from now on. It is tried again, first within 100 ms, later every 30 s. Told
 %%   once, until there is one again. `unanswered': the EPMD there does not know WATCH, or
 %%   does not permit it, so poll it with {@link portmapper:names/2}.</dd>
 %% </dl>
@@ -81,7 +81,8 @@
     heard = 0 :: integer(),
     is_paused = false :: boolean(),
     is_lost = false :: boolean(),
-    pause = ?FIRST_PAUSE :: pos_integer()
+    %% In a row.
+    failures = 0 :: non_neg_integer()
 }).
 
 %% @doc Begins, without waiting for a connection. The caller is told.
@@ -261,23 +262,24 @@ tell(Sequence, Event, #state{owner = Owner} = State) ->
     case Event of
         {nodes, _, _} ->
             ok = cancel(State#state.deadline),
-            State#state{deadline = undefined, is_lost = false, pause = ?FIRST_PAUSE};
+            State#state{deadline = undefined, is_lost = false, failures = 0};
         _ ->
             State
     end.
 
-%% Tries again later. Not all at a time: a server that restarts has many watchers.
-lost(Reason, #state{socket = Socket, pause = Pause, is_lost = WasLost} = State) ->
+%% Tries again later.
+lost(Reason, #state{socket = Socket, failures = Failures, is_lost = WasLost} = State) ->
     _ = [gen_tcp:close(Socket) || Socket =/= undefined],
     ok = cancel(State#state.deadline),
-    _ = erlang:send_after(Pause div 2 + rand:uniform(Pause), self(), connect),
+    Time = portmapper_backoff:time(Failures, ?FIRST_PAUSE, ?LAST_PAUSE),
+    _ = erlang:send_after(Time, self(), connect),
     Told =
         case WasLost of
             true -> State;
             false -> tell(0, {lost, Reason}, State)
         end,
     Told#state{
-        socket = undefined, deadline = undefined, is_lost = true, pause = min(2 * Pause, ?LAST_PAUSE)
+        socket = undefined, deadline = undefined, is_lost = true, failures = Failures + 1
     }.
 
 cancel(undefined) -> ok;

@@ -105,17 +105,36 @@ a_lying_port_mapper_costs_its_time_out_and_nothing_else(_Config) ->
             {bad_reply, fun(Socket) -> gen_tcp:send(Socket, <<0, 0, 17, 17, Line/binary, "name n at po">>) end}
         ]
     ],
-    {Endless, EndlessPort} = liar:start(fun(Socket) ->
-        liar:endlessly(Socket, binary:copy(Line, 4000))
-    end),
-    ?assertEqual(
-        {error, too_long}, portmapper:names("*", #{host => {127, 0, 0, 1}, port => EndlessPort, timeout => 20_000})
-    ),
-    liar:stop(Endless),
+    [
+        ?assertEqual({Lie, {error, Expected}}, {Lie, ask_with_some_memory(Lie)})
+     || {Expected, Lie} <- [
+            {too_long, fun(Socket) -> liar:endlessly(Socket, binary:copy(Line, 4000)) end},
+            {too_long, fun(Socket) -> liar:endlessly(Socket, binary:copy(<<"x">>, 65536)) end},
+            {bad_reply, fun(Socket) -> gen_tcp:send(Socket, binary:copy(<<"\n">>, 15_000_000)) end}
+        ]
+    ],
     {ok, Nobody} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Nobody),
     ok = gen_tcp:close(Nobody),
     ?assertEqual({error, econnrefused}, portmapper:names("*", #{host => "127.0.0.1", port => Port})).
+
+%% What comes of that listing, with no more memory than a long one of names takes.
+ask_with_some_memory(Lie) ->
+    {Liar, Port} = liar:start(fun(Socket) ->
+        ok = gen_tcp:send(Socket, <<4369:32>>),
+        Lie(Socket)
+    end),
+    Where = #{host => {127, 0, 0, 1}, port => Port, timeout => 20_000},
+    Ask = fun() -> exit({asked, portmapper:names("*", Where)}) end,
+    Words = 256_000_000 div erlang:system_info(wordsize),
+    {_, Monitor} = spawn_opt(Ask, [monitor, {max_heap_size, #{size => Words, error_logger => false}}]),
+    Result =
+        receive
+            {'DOWN', Monitor, process, _, {asked, Answer}} -> Answer;
+            {'DOWN', Monitor, process, _, Reason} -> Reason
+        end,
+    liar:stop(Liar),
+    Result.
 
 a_host_is_a_name_or_an_address(_Config) ->
     Port = own_vm:start(),
