@@ -22,9 +22,10 @@
 %% `creation' is 0 where the host is another one. `Sequence' is 0 with `lost'.
 %%
 %% What the other side sends is not trusted: all nodes have to come within the time-out, and
-%% then something every minute; anything that is no message, or too much, ends the
-%% connection. While 10,000 messages wait for the process that is told, nothing more is read.
-%% It ends with that process.
+%% then something every minute; a host or a network that has gone without a word is noticed
+%% after six seconds (on Linux). Anything that is no message, or too much, ends the connection,
+%% and whoever does that again and again is asked less and less. While 10,000 messages wait for
+%% the process that is told, nothing more is read. It ends with that process.
 -module(portmapper_watch).
 -behaviour(gen_server).
 
@@ -44,9 +45,24 @@
 %% Milliseconds that the other side may be silent, and between two looks.
 -define(SILENCE, 60_000).
 -define(LOOK, 15_000).
-%% Milliseconds until it is tried again to connect, the first time and at most.
+%% Of Linux, tcp(7).
+-define(IPPROTO_TCP, 6).
+-define(TCP_KEEPIDLE, 4).
+-define(TCP_KEEPINTVL, 5).
+-define(TCP_KEEPCNT, 6).
+%% Seconds of silence until the system asks the other side whether it is there, and between
+%% two such questions; and how many are not answered until it is not.
+-define(KEEPALIVE_TIME, 3).
+-define(KEEPALIVE_INTERVAL, 1).
+-define(KEEPALIVE_COUNT, 3).
+%% Milliseconds until it is tried again to connect, the first time and at most; and how long a
+%% connection has to last after it has told all nodes so that the next time is a first one:
+%% else one that tells a lot, and then lies, would be heard again and again.
 -define(FIRST_PAUSE, 100).
 -define(LAST_PAUSE, 30_000).
+-define(STABLE, 5_000).
+%% The longest pause before all nodes are heard once more over the same connection.
+-define(LAST_REPETITION, 2_000).
 
 -type options() :: #{
     host := portmapper_remote:host(),
@@ -81,8 +97,11 @@
     heard = 0 :: integer(),
     is_paused = false :: boolean(),
     is_lost = false :: boolean(),
-    %% In a row.
-    failures = 0 :: non_neg_integer()
+    %% In a row, with repetitions of all nodes; and when all were told last.
+    failures = 0 :: non_neg_integer(),
+    told_at :: integer() | undefined,
+    %% Until when nothing is read.
+    reads_at = now_ms() :: integer()
 }).
 
 %% @doc Begins, without waiting for a connection. The caller is told.
@@ -121,12 +140,12 @@ init({Owner, Where}) ->
 %% @private
 handle_continue(connect, #state{where = #{timeout := Timeout, glob := Glob} = Where} = State) ->
     Deadline = now_ms() + Timeout,
-    Options = [{packet, 2}, {packet_size, ?MAX_MESSAGE}, {keepalive, true}, {nodelay, true}],
-    case portmapper_remote:connect(Where, Options, Deadline) of
+    Options = [{packet, 2}, {packet_size, ?MAX_MESSAGE}, {nodelay, true}],
+    case portmapper_remote:connect(Where, Options ++ keepalive(), Deadline) of
         {ok, Socket} ->
             Timer = erlang:start_timer(Deadline, self(), all, [{abs, true}]),
             Connected = State#state{
-                socket = Socket, phase = start, deadline = Timer, heard = now_ms(), is_paused = false
+                socket = Socket, phase = start, deadline = Timer, reads_at = now_ms()
             },
             case gen_tcp:send(Socket, <<"W", Glob/binary>>) of
                 ok -> {noreply, go_on(Connected)};
@@ -134,6 +153,22 @@ handle_continue(connect, #state{where = #{timeout := Timeout, glob := Glob} = Wh
             end;
         {error, Reason} ->
             {noreply, lost(Reason, State)}
+    end.
+
+%% A host or a network that is gone says nothing.
+keepalive() ->
+    case os:type() of
+        {unix, linux} ->
+            [{keepalive, true} | [
+                {raw, ?IPPROTO_TCP, Option, <<Value:32/native>>}
+             || {Option, Value} <- [
+                    {?TCP_KEEPIDLE, ?KEEPALIVE_TIME},
+                    {?TCP_KEEPINTVL, ?KEEPALIVE_INTERVAL},
+                    {?TCP_KEEPCNT, ?KEEPALIVE_COUNT}
+                ]
+            ]];
+        _ ->
+            [{keepalive, true}]
     end.
 
 %% @private
@@ -149,6 +184,8 @@ handle_info({tcp, Socket, Message}, #state{socket = Socket} = State) ->
     case told(Message, State#state.phase) of
         {ok, Phase} ->
             {noreply, State#state{phase = Phase, heard = now_ms()}};
+        {again, Phase} ->
+            {noreply, again(State#state{phase = Phase, heard = now_ms()})};
         {tell, Sequence, Event, Phase} ->
             {noreply, tell(Sequence, Event, State#state{phase = Phase, heard = now_ms()})};
         {error, Reason} ->
@@ -184,22 +221,41 @@ handle_info(_Message, State) ->
     {noreply, State}.
 
 %% Reads on, once the owner has room for what comes.
-go_on(#state{socket = Socket, owner = Owner} = State) ->
-    case process_info(Owner, message_queue_len) of
-        {message_queue_len, Length} when Length >= ?MAX_QUEUE ->
-            _ = erlang:send_after(?RETRY, self(), {go_on, Socket}),
-            State#state{is_paused = true};
-        _ ->
+go_on(#state{socket = Socket} = State) ->
+    case pause(State) of
+        0 ->
             %% If it is closed, a message says so.
             _ = inet:setopts(Socket, [{active, ?BATCH}]),
-            State#state{is_paused = false, heard = now_ms()}
+            State#state{is_paused = false, heard = now_ms()};
+        Pause ->
+            _ = erlang:send_after(Pause, self(), {go_on, Socket}),
+            State#state{is_paused = true}
+    end.
+
+pause(#state{owner = Owner, reads_at = ReadsAt}) ->
+    case process_info(Owner, message_queue_len) of
+        {message_queue_len, Length} when Length >= ?MAX_QUEUE -> ?RETRY;
+        _ -> max(0, ReadsAt - now_ms())
+    end.
+
+%% All nodes are about to be told again.
+again(State) ->
+    Failures = failures(State),
+    Pause = portmapper_backoff:time(Failures, ?FIRST_PAUSE, ?LAST_REPETITION),
+    State#state{failures = Failures + 1, told_at = undefined, reads_at = now_ms() + Pause}.
+
+%% Those in a row before the next one.
+failures(#state{told_at = ToldAt, failures = Failures}) ->
+    case ToldAt =/= undefined andalso now_ms() - ToldAt >= ?STABLE of
+        true -> 0;
+        false -> Failures
     end.
 
 %% What a message says, and what may come next.
 told(<<"B", Missed:64>>, start) ->
     {ok, {all, Missed, [], 0}};
 told(<<"B", Missed:64>>, changes) ->
-    {ok, {all, Missed, [], 0}};
+    {again, {all, Missed, [], 0}};
 told(<<"N", Node/binary>>, {all, Missed, Nodes, Size}) ->
     case up(Node) of
         error -> {error, bad_message};
@@ -262,15 +318,16 @@ tell(Sequence, Event, #state{owner = Owner} = State) ->
     case Event of
         {nodes, _, _} ->
             ok = cancel(State#state.deadline),
-            State#state{deadline = undefined, is_lost = false, failures = 0};
+            State#state{deadline = undefined, is_lost = false, told_at = now_ms()};
         _ ->
             State
     end.
 
 %% Tries again later.
-lost(Reason, #state{socket = Socket, failures = Failures, is_lost = WasLost} = State) ->
+lost(Reason, #state{socket = Socket, is_lost = WasLost} = State) ->
     _ = [gen_tcp:close(Socket) || Socket =/= undefined],
     ok = cancel(State#state.deadline),
+    Failures = failures(State),
     Time = portmapper_backoff:time(Failures, ?FIRST_PAUSE, ?LAST_PAUSE),
     _ = erlang:send_after(Time, self(), connect),
     Told =
@@ -279,7 +336,11 @@ lost(Reason, #state{socket = Socket, failures = Failures, is_lost = WasLost} = S
             false -> tell(0, {lost, Reason}, State)
         end,
     Told#state{
-        socket = undefined, deadline = undefined, is_lost = true, failures = Failures + 1
+        socket = undefined,
+        deadline = undefined,
+        is_lost = true,
+        failures = Failures + 1,
+        told_at = undefined
     }.
 
 cancel(undefined) -> ok;

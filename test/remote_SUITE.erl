@@ -1,5 +1,4 @@
-%% Port mappers of other hosts are asked and watched, whatever they are, and whatever they
-%% do.
+%% Port mappers of other hosts are asked, whatever they are, and whatever they do.
 -module(remote_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -11,13 +10,7 @@
     a_pattern_means_here_what_it_means_there/1,
     a_lying_port_mapper_costs_its_time_out_and_nothing_else/1,
     a_host_is_a_name_or_an_address/1,
-    wrong_options_are_named/1,
-    a_port_mapper_is_watched/1,
-    a_watch_is_taken_up_again_after_a_restart/1,
-    c_epmd_cannot_be_watched/1,
-    a_lying_port_mapper_is_not_believed/1,
-    a_slow_process_is_told_no_more_than_it_can_take/1,
-    a_watch_ends_with_its_process/1
+    wrong_options_are_named/1
 ]).
 
 suite() ->
@@ -30,13 +23,7 @@ all() ->
         a_pattern_means_here_what_it_means_there,
         a_lying_port_mapper_costs_its_time_out_and_nothing_else,
         a_host_is_a_name_or_an_address,
-        wrong_options_are_named,
-        a_port_mapper_is_watched,
-        a_watch_is_taken_up_again_after_a_restart,
-        c_epmd_cannot_be_watched,
-        a_lying_port_mapper_is_not_believed,
-        a_slow_process_is_told_no_more_than_it_can_take,
-        a_watch_ends_with_its_process
+        wrong_options_are_named
     ].
 
 end_per_testcase(_Case, _Config) ->
@@ -169,139 +156,3 @@ wrong_options_are_named(_Config) ->
         {error, {bad_option, #{key := glob}}}, portmapper_watch:start_link(#{host => a, glob => ""})
     ),
     ?assertError(badarg, portmapper:names("", "127.0.0.1")).
-
-a_port_mapper_is_watched(_Config) ->
-    Port = own_vm:start(),
-    {ok, _} = portmapper:register("db1", 1001),
-    {ok, Creation} = portmapper:register("wöb1", 1002),
-    {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port, glob => "w*"}),
-    Name = <<"wöb1"/utf8>>,
-    Node = #{name => Name, port => 1002, type => 77, creation => Creation},
-    ?assertEqual({2, {nodes, [Node], 0}}, told(Pid)),
-    ok = portmapper:drop("db1"),
-    ok = portmapper:drop("wöb1"),
-    ?assertEqual({4, {down, #{name => Name, creation => Creation, reason => dropped}}}, told(Pid)),
-    {ok, Next} = portmapper:register("wöb1", 1003),
-    ?assertEqual({5, {up, Node#{port := 1003, creation := Next}}}, told(Pid)),
-    ok = portmapper_watch:stop(Pid),
-    testkit:wait_until(fun() -> maps:get(open_connections, portmapper:info()) =:= 0 end),
-    ?assertEqual([], messages()).
-
-a_watch_is_taken_up_again_after_a_restart(_Config) ->
-    Port = own_vm:start(),
-    {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
-    {0, {nodes, [], 0}} = told(Pid),
-    ok = portmapper:stop(),
-    ?assertEqual({0, {lost, closed}}, told(Pid)),
-    ok = application:set_env(portmapper, port, Port),
-    ok = application:start(portmapper),
-    {ok, _} = portmapper:register("n1", 1),
-    Names = told_names(Pid),
-    ?assertEqual([<<"n1">>], Names),
-    ok = portmapper_watch:stop(Pid).
-
-%% It may be registered before or after it is connected again.
-told_names(Pid) ->
-    case told(Pid) of
-        {_, {nodes, [], 0}} ->
-            {1, {up, #{name := Name}}} = told(Pid),
-            [Name];
-        {_, {nodes, Nodes, 0}} ->
-            [Name || #{name := Name} <- Nodes]
-    end.
-
-c_epmd_cannot_be_watched(_Config) ->
-    {Epmd, Port} = c_epmd:start(),
-    {ok, Socket, _} = testkit:register(Port, "n1", 1001),
-    {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
-    ?assertEqual({0, {lost, unanswered}}, told(Pid)),
-    ok = portmapper_watch:stop(Pid),
-    ?assertEqual({ok, 1001}, testkit:lookup(Port, "n1")),
-    ok = gen_tcp:close(Socket),
-    c_epmd:stop(Epmd).
-
-a_lying_port_mapper_is_not_believed(_Config) ->
-    Begin = <<9:16, "B", 0:64>>,
-    End = <<9:16, "E", 7:64>>,
-    Node = <<9:16, "N", 4:32, 1:16, 77, "n">>,
-    Whole = [Begin, Node, End],
-    [
-        begin
-            {Liar, Port} = liar:start(Lie),
-            Options = #{host => {127, 0, 0, 1}, port => Port, timeout => time_out(Expected)},
-            {ok, Pid} = portmapper_watch:start_link(Options),
-            %% It is tried again, and told once.
-            ?assertEqual({0, {lost, Expected}}, told(Pid)),
-            ok = portmapper_watch:stop(Pid),
-            liar:stop(Liar)
-        end
-     || {Expected, Lie} <- [
-            {timeout, fun(_Socket) -> timer:sleep(infinity) end},
-            {timeout, fun(Socket) -> liar:slowly(Socket, [Begin, lists:duplicate(1000, Node)]) end},
-            {unanswered, fun(_Socket) -> ok end},
-            {bad_message, fun(Socket) -> liar:sends(Socket, "HTTP/1.1 400 Bad Request\r\n\r\n") end},
-            {bad_message, fun(Socket) -> liar:sends(Socket, Node) end},
-            {bad_message, fun(Socket) -> liar:sends(Socket, [Begin, <<9:16, "N", 4:32, 1:16, 77, 255>>]) end},
-            {bad_message, fun(Socket) -> liar:sends(Socket, [Begin, <<0:16>>]) end},
-            {bad_message, fun(Socket) -> liar:sends(Socket, <<65535:16, "B">>) end},
-            {too_long, fun(Socket) ->
-                Long = binary:copy(<<"n">>, 1000),
-                ok = gen_tcp:send(Socket, Begin),
-                liar:endlessly(Socket, binary:copy(<<1008:16, "N", 4:32, 1:16, 77, Long/binary>>, 100))
-            end}
-        ]
-    ],
-    %% What it said before stays said.
-    {Liar, Port} = liar:start(fun(Socket) -> liar:sends(Socket, [Whole, <<3:16, "Xyz">>, Node]) end),
-    {ok, Pid} = portmapper_watch:start_link(#{host => {127, 0, 0, 1}, port => Port}),
-    ?assertMatch({7, {nodes, [#{name := <<"n">>, creation := 4}], 0}}, told(Pid)),
-    ?assertEqual({0, {lost, bad_message}}, told(Pid)),
-    ok = portmapper_watch:stop(Pid),
-    liar:stop(Liar).
-
-%% Who is to be found out in another way has the time for it.
-time_out(timeout) -> 500;
-time_out(_) -> 30_000.
-
-a_slow_process_is_told_no_more_than_it_can_take(_Config) ->
-    Up = <<17:16, "U", 8:64, 4:32, 1:16, 77, "n">>,
-    {Liar, Port} = liar:start(fun(Socket) ->
-        ok = gen_tcp:send(Socket, [<<9:16, "B", 0:64>>, <<9:16, "E", 7:64>>]),
-        liar:endlessly(Socket, binary:copy(Up, 1000))
-    end),
-    {ok, Pid} = portmapper_watch:start_link(#{host => {127, 0, 0, 1}, port => Port}),
-    Length = fun() -> element(2, process_info(self(), message_queue_len)) end,
-    testkit:wait_until(fun() -> Length() >= 10_000 end),
-    %% It sleeps, and has read no more than it was about to.
-    testkit:wait_until(fun() ->
-        process_info(Pid, [status, message_queue_len]) =:= [{status, waiting}, {message_queue_len, 0}]
-    end),
-    ?assert(Length() =< 10_100),
-    [told(Pid) || _ <- lists:seq(1, 5_000)],
-    testkit:wait_until(fun() -> Length() >= 10_000 end),
-    ok = portmapper_watch:stop(Pid),
-    liar:stop(Liar),
-    ?assertEqual([], messages()).
-
-a_watch_ends_with_its_process(_Config) ->
-    Port = own_vm:start(),
-    Self = self(),
-    Owner = spawn(fun() ->
-        {ok, Pid} = portmapper_watch:start_link(#{host => "127.0.0.1", port => Port}),
-        {0, {nodes, [], 0}} = told(Pid),
-        Self ! {watched_by, Pid}
-    end),
-    receive
-        {watched_by, Pid} -> testkit:wait_until(fun() -> not is_process_alive(Pid) end)
-    end,
-    ?assertNot(is_process_alive(Owner)),
-    testkit:wait_until(fun() -> maps:get(open_connections, portmapper:info()) =:= 0 end).
-
-told(Pid) ->
-    receive
-        {portmapper_watch, Pid, Sequence, Event} -> {Sequence, Event}
-    after 10_000 -> error({not_told, messages()})
-    end.
-
-messages() ->
-    element(2, process_info(self(), messages)).
