@@ -1,7 +1,10 @@
 %% Nodes with `-epmd_module portmapper_epmd'.
 -module(epmd_node).
 
--export([arguments/1, start/3, start/4, host/1, listed/1, creation/2, place/0, leave/1]).
+-include_lib("stdlib/include/assert.hrl").
+
+-export([arguments/1, start/3, start/4, host/1, listed/1, creation/2, await_free/1, assert_meet/1]).
+-export([place/0, leave/1]).
 
 %% @doc The arguments of `erl'.
 -spec arguments(portmapper_config:epmd_mode()) -> [string()].
@@ -42,6 +45,24 @@ listed(Port) ->
 creation(VM, Name) ->
     {ok, #{creation := Creation}} = testkit:call(VM, portmapper, lookup, [Name]),
     Creation.
+
+%% @doc Until nobody listens on a port.
+-spec await_free(inet:port_number()) -> ok.
+await_free(Port) ->
+    testkit:wait_until(fun() ->
+        gen_tcp:connect({127, 0, 0, 1}, Port, []) =:= {error, econnrefused}
+    end).
+
+%% @doc All connect to all, anew.
+-spec assert_meet([testkit:vm()]) -> ok.
+assert_meet(VMs) ->
+    Nodes = [testkit:call(VM, erlang, node, []) || VM <- VMs],
+    [testkit:call(VM, erlang, disconnect_node, [Node]) || VM <- VMs, Node <- Nodes],
+    [
+        ?assertEqual(pong, testkit:call(VM, net_adm, ping, [Node]))
+     || VM <- VMs, Node <- Nodes
+    ],
+    ok.
 
 %% @doc A directory for the sockets of takeovers, in the environment of what is started
 %% from now on.
