@@ -1,6 +1,7 @@
-%% A release whose code is loaded by its boot script (`-mode embedded'), with our epmd
-%% module from the first moment on: no EPMD is anywhere, and another host finds its nodes.
-%% Each host is a network namespace, which ends with the VM in it.
+%% A release whose code is loaded by its boot script (`-mode embedded') or when it is called
+%% (`-mode interactive'), with our epmd module from the first moment on: no EPMD is anywhere,
+%% and another host finds its nodes. Each host is a network namespace, which ends with the VM
+%% in it.
 -module(epmd_release_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -55,8 +56,10 @@ make_release(Config) ->
     Name.
 
 an_embedded_host_boots_without_an_epmd_and_is_found_by_another_host(Config) ->
-    Host = start_host(Config, "10.99.0.1", []),
-    Remote = start_host(Config, "10.99.0.2", []),
+    [Host, Remote] = [
+        start_host(Config, Address, ["-mode", "embedded", "-portmapper", "epmd_mode", "host"])
+     || Address <- ["10.99.0.1", "10.99.0.2"]
+    ],
     ok = link(Host, Remote),
     [?assertEqual([<<"host">>], names(VM)) || VM <- [Host, Remote]],
     ?assertEqual(embedded, testkit:call(Host, code, get_mode, [])),
@@ -72,7 +75,9 @@ the_system_configuration_counts_from_the_start(Config) ->
     File = filename:join(?config(priv_dir, Config), "sys.config"),
     Environment = [{portmapper, [{epmd_mode, host}, {exposure, lookup}, {port, 4401}]}],
     ok = file:write_file(File, io_lib:format("~p.~n", [Environment])),
-    Host = start_host(Config, "127.0.0.1", ["-config", filename:rootname(File)]),
+    Arguments = ["-mode", "interactive", "-config", filename:rootname(File)],
+    Host = start_host(Config, "127.0.0.1", Arguments),
+    ?assertEqual(interactive, testkit:call(Host, code, get_mode, [])),
     ?assertMatch(
         #{exposure := lookup, port := 4401}, testkit:call(Host, portmapper, config, [])
     ),
@@ -84,19 +89,14 @@ names(VM) ->
 %% A host with nothing in it but this node.
 start_host(Config, Address, Arguments) ->
     Up = "ip link set lo up; ip addr add " ++ Address ++ "/32 dev lo; exec erl \"$@\"",
-    Mode =
-        case Arguments of
-            [] -> ["-portmapper", "epmd_mode", "host"];
-            _ -> Arguments
-        end,
     testkit:start_vm(#{
         name => host,
         host => Address,
         modules => [],
         exec => {os:find_executable("unshare"), ["--net", "sh", "-c", Up, "sh"]},
         args =>
-            ["-boot", ?config(boot, Config), "-mode", "embedded", "-setcookie", "portmapper"] ++
-                ["-start_epmd", "false", "-epmd_module", "portmapper_epmd" | Mode],
+            ["-boot", ?config(boot, Config), "-setcookie", "portmapper"] ++
+                ["-start_epmd", "false", "-epmd_module", "portmapper_epmd" | Arguments],
         env => testkit:epmd_port(?PORT)
     }).
 
