@@ -21,15 +21,15 @@
 %% line. The application `portmapper' need not be started; if it is, it shares the
 %% server.
 %%
-%% All functions are called by OTP, and return what `erl_epmd' returns. What it waits for
-%% without end, these wait for ten seconds at the most.
+%% All functions but `names/2' are called by OTP, and return what `erl_epmd' returns. What it
+%% waits for without end, these wait for ten seconds at the most.
 -module(portmapper_epmd).
 
 -export([
     start_link/0,
     register_node/2, register_node/3,
     port_please/2, port_please/3,
-    names/0, names/1,
+    names/0, names/1, names/2,
     address_please/3,
     listen_port_please/2
 ]).
@@ -99,6 +99,29 @@ names(Host) ->
     case address(Host, ?PATIENCE) of
         {ok, Address} ->
             portmapper_client:names(Address, portmapper_config:epmd_port(), ?PATIENCE);
+        {error, _} = Error ->
+            Error
+    end.
+
+%% @doc Those of them that match a pattern, as in {@link portmapper:names/1}. A port mapper of
+%% this kind is asked for no others. `{error, address}': there is none, or it does not
+%% answer as one.
+%%
+%% ```
+%% 1> portmapper_epmd:names("web*", "db.example").
+%% {ok,[{"web1",40123}]}
+%% '''
+-spec names(Glob :: portmapper:name(), host()) -> portmapper_client:names() | {error, inet:posix()}.
+names(Glob, Host) ->
+    case address(Host, ?PATIENCE) of
+        {ok, Address} ->
+            Where = #{host => Address, port => portmapper_config:epmd_port(), timeout => ?PATIENCE},
+            case portmapper:names(Glob, Where) of
+                {ok, Nodes} -> {ok, [{binary_to_list(Name), Port} || {Name, Port} <- Nodes]};
+                {error, timeout} -> {error, etimedout};
+                {error, too_long} -> {error, emsgsize};
+                {error, _} -> {error, address}
+            end;
         {error, _} = Error ->
             Error
     end.

@@ -16,7 +16,8 @@
     a_node_without_a_port_mapper_is_as_in_otp/1,
     versions_are_those_that_otp_is_told_to_speak/1,
     a_look_up_takes_its_time_at_the_most/1,
-    a_listing_takes_its_time_and_some_memory_at_the_most/1
+    a_listing_takes_its_time_and_some_memory_at_the_most/1,
+    nodes_of_a_host_are_listed_by_pattern/1
 ]).
 %% Called in other VMs.
 -export([hold/1, register/3, measure/3]).
@@ -43,7 +44,8 @@ groups() ->
         a_look_up_takes_its_time_at_the_most,
         a_listing_takes_its_time_and_some_memory_at_the_most
     ],
-    [{host, [], Cases ++ Times}, {otp_27, [], Cases}].
+    Patterns = [nodes_of_a_host_are_listed_by_pattern],
+    [{host, [], Cases ++ Times ++ Patterns}, {otp_27, [], Cases}].
 
 init_per_group(host, Config) ->
     [{options, #{modules => [portmapper, testkit, ?MODULE]}} | Config];
@@ -233,6 +235,32 @@ a_listing_takes_its_time_and_some_memory_at_the_most(Config) ->
             {[[Port, "name ", Long], {later, Long}, silence], {error, emsgsize}}
         ]
     ].
+
+%% By whatever port mapper is there: ours is asked for those alone, and C epmd for all.
+nodes_of_a_host_are_listed_by_pattern(_Config) ->
+    {PortMapper, Port} = testkit:start_portmapper(),
+    Node = lists_by_pattern(Port),
+    #{counters := Counters} = testkit:call(PortMapper, portmapper, info, []),
+    ?assertMatch(#{listings := 3, refused := #{unknown_request := 0}}, Counters),
+    ok = testkit:stop(Node),
+    {Epmd, EpmdPort} = c_epmd:start(),
+    Other = lists_by_pattern(EpmdPort),
+    ok = c_epmd:stop(Epmd),
+    ?assertEqual(
+        {error, address}, testkit:call(Other, portmapper_epmd, names, ["web*", ?LOCALHOST])
+    ).
+
+lists_by_pattern(Port) ->
+    Node = epmd_node:start(web1, client, Port),
+    [{ok, _, _} = testkit:register(Port, Name, 4711) || Name <- ["db1", "web2"]],
+    Names = fun(Glob, Host) ->
+        {ok, Found} = testkit:call(Node, portmapper_epmd, names, [Glob, Host]),
+        lists:sort([Name || {Name, _} <- Found])
+    end,
+    ?assertEqual(["web1", "web2"], Names("web*", "127.0.0.1")),
+    ?assertEqual(["db1"], Names('[!w]?*', localhost)),
+    ?assertEqual([], Names(<<"x*">>, ?LOCALHOST)),
+    Node.
 
 %% A port mapper, and a VM whose port mapper it is.
 start(Config, Arguments) ->
