@@ -14,18 +14,18 @@ use rustler::{Atom, Binary, Encoder, Env, NewBinary, Term};
 pub(crate) mod atoms {
     rustler::atoms! {
         portmapper, running, down, closed, key, value, expected, bad_config, needs_restart,
-        address_in_use, cannot_bind, too_many_addresses, cannot_start_thread, address, addresses,
-        port, holder, pid, program, unknown, reason, count, vm, name, node_type = "type",
-        protocol, highest_version, lowest_version, extra, creation, since, peer, uptime, nodes,
-        exposure, open_connections, waiting_connections, waiting_notices, counters, ended, too_many, refused, up, timed_out, crowded_out, panicked,
-        out_of_descriptors,
-        descriptors_suffice, address_skipped, file_limit_kept, killed, undefined, not_found,
-        descriptor, not_listening, connected, asked, received, service_manager_unreachable,
-        evicted, user, all, more, stopped, bad_estate, went_on, store_too_small, not_recorded,
-        state_file_unreadable, none, elsewhere, not_running, moved, not_handed_over, version,
-    path, takeover_socket, no_port_mapper, takeover_not_permitted,
-    takeover_refused, takeover_failed, portmapper_stand_by, heirs, no_takeover_socket, not_taken_over, taken_over,
-        elixir_struct = "__struct__",
+        address_in_use, cannot_bind, too_many_addresses, cannot_start_thread, address,
+        addresses, port, holder, pid, program, unknown, reason, count, vm, name,
+        node_type = "type", protocol, highest_version, lowest_version, extra, creation, since, peer,
+        uptime, nodes, exposure, open_connections, waiting_connections, waiting_notices,
+        counters, ended, too_many, refused, up, timed_out, crowded_out, panicked,
+        out_of_descriptors, descriptors_suffice, address_skipped, file_limit_kept, killed,
+        undefined, not_found, descriptor, not_listening, connected, asked, received,
+        service_manager_unreachable, evicted, user, all, more, stopped, bad_estate, went_on,
+        store_too_small, not_recorded, state_file_unreadable, none, elsewhere, not_running,
+        moved, not_handed_over, version, path, takeover_socket, no_port_mapper,
+        takeover_not_permitted, takeover_refused, takeover_failed, portmapper_stand_by,
+        heirs, no_takeover_socket, not_taken_over, taken_over, elixir_struct = "__struct__",
     }
 }
 
