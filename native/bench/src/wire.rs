@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use epmd_core::{Alive2, Request};
+use epmd_core::{Alive2, Request, Response};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 /// A port that nobody listens on.
@@ -81,19 +81,36 @@ pub fn register(port: u16, name: &str) -> io::Result<TcpStream> {
 /// As [`register`].
 pub fn register_at(address: Ipv4Addr, port: u16, name: &str) -> io::Result<TcpStream> {
     let mut stream = connect_to(address, port)?;
-    let alive = Alive2 {
-        port: node_port()?,
+    register_over(&mut stream, node(name, node_port()?))?;
+    Ok(stream)
+}
+
+/// What `erl` says of a node that listens on this port.
+#[must_use]
+pub const fn node(name: &str, port: u16) -> Alive2<'_> {
+    Alive2 {
+        port,
         node_type: 77,
         protocol: 0,
         highest_version: 6,
         lowest_version: 5,
         name: name.as_bytes(),
         extra: b"",
-    };
-    stream.write_all(&Request::Alive2(alive).encode())?;
+    }
+}
+
+/// Registers a node by its connection; its creation.
+///
+/// # Errors
+/// [`io::ErrorKind::AddrInUse`] when it is refused, others when it is not answered.
+pub fn register_over(stream: &mut TcpStream, node: Alive2<'_>) -> io::Result<u32> {
+    stream.write_all(&Request::Alive2(node).encode())?;
     let mut reply = [0; 6];
     stream.read_exact(&mut reply)?;
-    if reply[..2] == *b"v\0" { Ok(stream) } else { Err(io::ErrorKind::AddrInUse.into()) }
+    match Response::decode(&reply) {
+        Some(Response::Alive2(Some(creation))) => Ok(creation),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }
 
 /// Asks for all names; the whole reply.

@@ -7,7 +7,8 @@ use std::thread::{park, sleep};
 use std::time::{Duration, Instant};
 
 use bench::chance::Chance;
-use epmd_core::{Alive2, Request};
+use bench::wire::node;
+use epmd_core::Request;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -21,6 +22,9 @@ const SEGMENT: u32 = 1_460;
 
 /// Connections that a flood keeps at a time.
 const KEPT: usize = 3_000;
+
+/// Where its nodes would listen. Nobody does: they are not there.
+const PORT: u16 = 4_712;
 
 /// Does it, until it is done or killed. Says so on a line when it is under way.
 ///
@@ -84,16 +88,7 @@ fn reset(stream: TcpStream) -> io::Result<()> {
 }
 
 fn alive(name: &str) -> Vec<u8> {
-    let alive = Alive2 {
-        port: 4712,
-        node_type: 77,
-        protocol: 0,
-        highest_version: 6,
-        lowest_version: 5,
-        name: name.as_bytes(),
-        extra: b"",
-    };
-    Request::Alive2(alive).encode()
+    Request::Alive2(node(name, PORT)).encode()
 }
 
 /// A registration that may be granted.

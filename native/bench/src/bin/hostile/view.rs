@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bench::wire::register;
-use epmd_core::{Alive2, Request};
+use bench::wire::{node, node_port, register, register_over};
+use epmd_core::Request;
 
 use crate::subject::Subject;
 
@@ -92,7 +92,7 @@ pub fn watch(subject: &Subject, duration: Duration, mut is_over: impl FnMut() ->
                         format!("not registered and found within {} s", PATIENCE.as_secs())
                     }
                     ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
-                    ErrorKind::PermissionDenied => "its registration is refused".to_owned(),
+                    ErrorKind::AddrInUse => "its registration is refused".to_owned(),
                     _ => format!("its registration fails: {error}"),
                 });
                 break;
@@ -111,22 +111,8 @@ fn connect(server: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn come_and_go(server: SocketAddr, name: &str) -> io::Result<()> {
-    let mut node = connect(server)?;
-    let alive = Alive2 {
-        port: 4711,
-        node_type: 77,
-        protocol: 0,
-        highest_version: 6,
-        lowest_version: 5,
-        name: name.as_bytes(),
-        extra: b"",
-    };
-    node.write_all(&Request::Alive2(alive).encode())?;
-    let mut reply = [0; 6];
-    node.read_exact(&mut reply)?;
-    if !reply.starts_with(b"v\0") {
-        return Err(ErrorKind::PermissionDenied.into());
-    }
+    let mut connection = connect(server)?;
+    register_over(&mut connection, node(name, node_port()?))?;
     if is_found(server, name)? { Ok(()) } else { Err(io::Error::other("it is not found")) }
 }
 

@@ -10,7 +10,7 @@
 //! it: changed N LONGEST   how often, and microseconds of the slowest registration
 //! ```
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use bench::chance::Chance;
 use bench::process::raise_file_limit;
-use bench::wire::{connect_from, node_port};
-use epmd_core::{Alive2, Request, Response};
+use bench::wire::{connect_from, node, node_port, register_over};
+use epmd_core::Alive2;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
 
@@ -115,22 +115,10 @@ impl Member {
         let source = Ipv4Addr::new(127, 16 + u8::try_from(self.number)?, low[0], low[1]);
         self.registered += 1;
         let mut stream = connect_from(source, self.port)?;
-        let alive = Alive2 {
-            port: node_port()?,
-            node_type: 77,
-            protocol: 0,
-            highest_version: 6,
-            lowest_version: 5,
-            name: name.as_bytes(),
-            // So that no look-up can be answered with another node.
-            extra: name.as_bytes(),
-        };
-        stream.write_all(&Request::Alive2(alive).encode())?;
-        let mut reply = [0; 6];
-        stream.read_exact(&mut reply).map_err(|error| format!("{name}: {error}"))?;
-        let Some(Response::Alive2(Some(creation))) = Response::decode(&reply) else {
-            return Err(format!("{name} is refused").into());
-        };
+        // So that no look-up can be answered with another node.
+        let alive = Alive2 { extra: name.as_bytes(), ..node(&name, node_port()?) };
+        let creation = register_over(&mut stream, alive);
+        let creation = creation.map_err(|error| format!("{name}: {error}"))?;
         self.longest = self.longest.max(begun.elapsed());
         Ok(Node { name, creation, stream })
     }

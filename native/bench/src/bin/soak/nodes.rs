@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use bench::wire::node;
 use epmd_core::{Alive2, Request, Response};
 use rustix::net::{RecvFlags, recv};
 
@@ -168,16 +169,8 @@ impl Gone {
 }
 
 fn registration(name: &str, port: u16) -> Alive2<'_> {
-    Alive2 {
-        port,
-        node_type: 77,
-        protocol: 0,
-        highest_version: 6,
-        lowest_version: 5,
-        name: name.as_bytes(),
-        // So that no look-up can be answered with another node.
-        extra: name.as_bytes(),
-    }
+    // So that no look-up can be answered with another node.
+    Alive2 { extra: name.as_bytes(), ..node(name, port) }
 }
 
 /// Registers once.
