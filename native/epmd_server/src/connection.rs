@@ -139,7 +139,7 @@ fn spawn(
         };
         // Fails only without a runtime, or without memory for the event.
         let Ok(stream) = TcpStream::from_std(stream) else {
-            crowded_out(shared, peer);
+            crowded_out(shared, peer.address);
             return;
         };
         let finished = tokio::select! {
@@ -161,7 +161,7 @@ fn spawn(
                 shared.takeover.put_aside(Unfinished { stream, peer: peer.address, progress });
             }
             (Finished::CrowdedOut, decided) => {
-                crowded_out(shared, peer);
+                crowded_out(shared, peer.address);
                 if decided.is_some() {
                     cut_off(&stream);
                 }
@@ -182,9 +182,9 @@ enum Finished {
     CrowdedOut,
 }
 
-pub(crate) fn crowded_out(shared: &Shared, peer: Peer) {
+pub(crate) fn crowded_out(shared: &Shared, peer: SocketAddr) {
     shared.counters.crowded_out.add_one();
-    shared.notices.push(Notice::CrowdedOut { peer: peer.address });
+    shared.notices.push(Notice::CrowdedOut { peer });
 }
 
 /// Has the close of a connection reset it: an orderly end would make what has gone
@@ -380,7 +380,7 @@ async fn answer(
     }
     bound_buffer(stream, &reply);
     let Some(reply) = shared.keep_reply(&reply) else {
-        crowded_out(shared, peer);
+        crowded_out(shared, peer.address);
         return Answered::Not;
     };
     Answered::With(Decided { reply, sent: 0, next, is_part: false })

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::load::Load;
 use common::served::Served;
-use common::takeover::{Place, Side, assert_taken_over, pair, start};
+use common::takeover::{HELLO, PREPARED, Place, Side, assert_taken_over, pair, start};
 use common::wait_until;
 use common::wire::{
     Client, DUMP, End, NAMES, NOT_FOUND, alive2, alive2_with, ask, found, port_please, register, v4,
@@ -135,13 +135,17 @@ fn slow_reader(port: u16) -> Client {
     Client::from(std::net::TcpStream::from(socket))
 }
 
+/// More than the system lets the buffer of a sender grow to.
+fn long_listing(server: &Served) -> Vec<u8> {
+    (0..4_300).for_each(|n: u32| server.register_own(&format!("{n:0>5}{}", "𝄞".repeat(250))));
+    ask(server.port(), NAMES)
+}
+
 #[test]
 fn a_listing_that_is_read_in_part_is_read_to_its_end() {
     let (place, old) = start();
     let port = old.port();
-    // More than the system lets the buffer of a sender grow to.
-    (0..4_300).for_each(|n: u32| old.register_own(&format!("{n:0>5}{}", "𝄞".repeat(250))));
-    let whole = ask(port, NAMES);
+    let whole = long_listing(&old);
     let mut readers: Vec<_> = (0..3).map(|_| slow_reader(port)).collect();
     readers.iter_mut().for_each(|reader| reader.send(NAMES));
     let parts: Vec<_> = readers.iter_mut().map(|reader| reader.read(1_000)).collect();
@@ -155,6 +159,37 @@ fn a_listing_that_is_read_in_part_is_read_to_its_end() {
         assert_eq!(end, End::Closed);
         assert!([part, rest].concat() == whole);
     }
+}
+
+#[test]
+fn readers_that_are_owed_too_much_are_cut_off_once_the_successor_serves() {
+    let (place, old) = start();
+    let port = old.port();
+    let whole = long_listing(&old);
+    let mut readers: Vec<_> = (0..12).map(|_| slow_reader(port)).collect();
+    readers.iter_mut().for_each(|reader| reader.send(NAMES));
+    old.wait_for_open_connections(12);
+    // One that does not.
+    let side = Side::connect(&place.path());
+    side.say(HELLO);
+    side.hear();
+    side.say(PREPARED);
+    assert!(side.hear().starts_with(r#"{"contents":"#));
+    drop(side);
+    wait_until("it goes on", || matches!(old.notices()[..], [Notice::NotTakenOver { .. }]));
+    old.wait_for_open_connections(12);
+    assert_eq!(old.counters().crowded_out, 0);
+
+    let new = Served::taking_over(place.config()).unwrap();
+    wait_until("it has ended", || old.phase() == Phase::Closed);
+    let cut_off = old.counters().crowded_out;
+    new.wait_for_open_connections(12 - cut_off as usize);
+    let ends = readers.iter_mut().map(Client::read_to_end);
+    let (read, torn): (Vec<_>, Vec<_>) = ends.partition(|(_, end)| *end == End::Closed);
+    assert!(read.iter().all(|(listing, _)| *listing == whole));
+    assert_eq!(torn.len() as u64, cut_off);
+    // 32 MiB of 12 times somewhat less than the listing, which the system has begun to take.
+    assert!((32 << 20) / whole.len() <= read.len() && read.len() < 12, "{}", read.len());
 }
 
 #[test]

@@ -185,14 +185,20 @@ fn what_cannot_be_taken_over_is_told_and_nothing_of_it_is_closed() {
     }
 }
 
+const TOO_MUCH: &str = r#"{"contents":{"records":2,"connections":18446744073709551615,"data":0,"listeners":1,"descriptors":1}}"#;
+
 #[test]
 fn a_successor_whose_predecessor_fails_gives_up() {
-    let refusals: [(&'static [&'static str], &str); 5] = [
+    let refusals: [(&'static [&'static str], &str); 6] = [
         (&[r#"{"refused":"service_manager"}"#], "the other port mapper refuses"),
         (&[r#"{"hello":{"portmapper_takeover":2}}"#], "the other port mapper is newer"),
         (&["?"], "the takeover failed: expected value"),
         (&[], "the takeover failed: unexpected end of file"),
         (&[HELLO, r#"{"failed":{"reason":"it is about to end"}}"#], "the takeover failed: it is"),
+        (
+            &[HELLO, TOO_MUCH],
+            "the takeover failed: [2, 18446744073709551615, 0, 0] bytes are to come, expected",
+        ),
     ];
     for (words, reason) in refusals {
         let (outcome, ..) = take_from(move |side, _, _| {

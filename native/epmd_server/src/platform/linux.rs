@@ -251,7 +251,7 @@ fn send_reply(shared: &Arc<Shared>, socket: OwnedFd, peer: Peer, reply: &[u8], h
         }
         Ok(count) if !hold => {
             let Some(kept) = shared.keep_reply(reply) else {
-                connection::crowded_out(shared, peer);
+                connection::crowded_out(shared, peer.address);
                 connection::cut_off(&socket);
                 return false;
             };

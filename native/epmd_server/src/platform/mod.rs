@@ -122,9 +122,14 @@ pub(crate) fn name_process(name: &str) {
     }
 }
 
+/// More descriptors than that are not prepared for: as many as a process can have, if
+/// `fs.nr_open` was not changed.
+const MAX_PREPARED: usize = 1 << 20;
+
 /// Prepares for so many more descriptors, if the limit allows them. As they come, the
 /// kernel would make its table larger in steps, each of which takes it milliseconds.
 pub(crate) fn make_room(descriptors: usize) {
+    let descriptors = descriptors.min(MAX_PREPARED);
     let Ok(null) = std::fs::File::open("/dev/null") else { return };
     let used = null.as_raw_fd().saturating_add(RESERVED_DESCRIPTORS);
     let last = i32::try_from(descriptors).unwrap_or(i32::MAX).saturating_add(used);

@@ -14,8 +14,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use super::protocol::{Channel, Connection, Contents, Hello, Message, TakeoverRefusal, VERSION};
-use super::{Household, Takeover};
-use crate::connection::{self, Decided, Unfinished};
+use super::{Household, Takeover, aside};
+use crate::connection::{self, Unfinished, crowded_out, cut_off};
 use crate::estate::{self, Place};
 use crate::notices::Notice;
 use crate::platform::{self, OtherProcess};
@@ -250,12 +250,15 @@ pub(crate) fn go_on(shared: &Arc<Shared>) {
     }
 }
 
-/// Gives the successor all there is, and lets go of it once it serves.
+/// Gives the successor all there is, and lets go of it once it serves. Readers that it
+/// is not to go on with are closed then: if it does not serve, this server goes on with
+/// them too.
 fn give(shared: &Shared, channel: &Channel, within: Option<&Within>) -> io::Result<()> {
     // Names are looked up all the while, but none comes or goes.
     let registry = shared.registry.upgradable_read();
     let listeners = shared.listeners.lock();
-    let aside = shared.takeover.aside.lock();
+    let waiting = shared.takeover.aside.lock();
+    let (chosen, too_many) = aside::part(&waiting);
     shared.held.lend(|socket_of| {
         let mut descriptors: Vec<_> = listeners.iter().map(|one| one.socket.as_fd()).collect();
         let mut places: Vec<_> = listeners.iter().map(|one| *one.place.lock()).collect();
@@ -270,10 +273,10 @@ fn give(shared: &Shared, channel: &Channel, within: Option<&Within>) -> io::Resu
         let household = within.map(|within| Household::of(shared, within.handed_over, places));
         let (household, manager) = household.unzip();
         descriptors.extend(manager.flatten());
-        descriptors.extend(aside.iter().map(|one| one.stream.as_fd()));
+        descriptors.extend(chosen.iter().map(|one| one.stream.as_fd()));
         let household = household.map(|it| serde_json::to_vec(&it)).transpose()?;
         let household = household.unwrap_or_default();
-        send_all(channel, listeners.len(), &records, &aside, &household, &descriptors)
+        send_all(channel, listeners.len(), &records, &chosen, &household, &descriptors)
     })?;
     match channel.hear()? {
         Message::Ready => {}
@@ -292,7 +295,11 @@ fn give(shared: &Shared, channel: &Channel, within: Option<&Within>) -> io::Resu
         Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
         Err(error) => return Err(error),
     }
-    drop((listeners, aside));
+    for one in too_many {
+        crowded_out(shared, one.peer);
+        cut_off(&one.stream);
+    }
+    drop((listeners, waiting));
     // From here on no name is left to be dropped, which would close its connection
     // for the successor, too.
     *RwLockUpgradableReadGuard::upgrade(registry) = shared.new_registry();
@@ -303,12 +310,12 @@ fn send_all(
     channel: &Channel,
     listeners: usize,
     records: &[u8],
-    aside: &[Unfinished],
+    waiting: &[&Unfinished],
     household: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let data: Vec<&[u8]> = aside.iter().map(data).collect();
-    let connections = aside.iter().zip(&data).map(|(one, data)| Connection {
+    let data: Vec<&[u8]> = waiting.iter().map(|one| aside::data(one)).collect();
+    let connections = waiting.iter().zip(&data).map(|(one, data)| Connection {
         peer: one.peer,
         is_answered: one.progress.decided.is_some(),
         data: data.len(),
@@ -323,14 +330,10 @@ fn send_all(
         listeners,
         descriptors: descriptors.len(),
     }))?;
-    channel.send_bytes(&[records, &connections, &data, household].concat())?;
+    for bytes in [records, &connections, &data, household] {
+        channel.send_bytes(bytes)?;
+    }
     channel.send_descriptors(descriptors)
-}
-
-/// What a connection has received, or is to be sent.
-fn data(one: &Unfinished) -> &[u8] {
-    let progress = &one.progress;
-    progress.decided.as_ref().map_or(&progress.received.bytes, Decided::rest)
 }
 
 /// Tells those that wait to take over that they are too late.

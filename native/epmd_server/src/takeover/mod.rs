@@ -6,6 +6,7 @@
 //! all it has over a Unix socket, and closes its own copies once the successor
 //! serves. Until then it has closed nothing, and goes on if anything fails.
 
+mod aside;
 mod give;
 mod heirs;
 mod household;

@@ -44,6 +44,10 @@ pub(crate) const VERSION: u32 = 1;
 /// How much one message holds at the most.
 const MAX_MESSAGE: usize = 64 * 1024;
 
+/// How many bytes follow the contents at the most: a thousand for each descriptor that
+/// a process can have (`fs.nr_open`).
+const MAX_BYTES: usize = 1 << 30;
+
 /// What is said between the bytes.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,8 +130,18 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    pub(crate) const fn bytes(&self) -> usize {
-        self.records + self.connections + self.data + self.household
+    /// All bytes that follow.
+    ///
+    /// # Errors
+    /// When they are more than [`MAX_BYTES`].
+    pub(crate) fn bytes(&self) -> io::Result<usize> {
+        let Self { records, connections, data, household, .. } = *self;
+        let sizes = [records, connections, data, household];
+        let sum = sizes.into_iter().try_fold(0_usize, usize::checked_add);
+        sum.filter(|&sum| sum <= MAX_BYTES).ok_or_else(|| {
+            let reason = format!("{sizes:?} bytes are to come, expected {MAX_BYTES} at most");
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })
     }
 }
 
@@ -203,11 +217,15 @@ impl Channel {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// All bytes of which there are so many.
     pub(crate) fn receive_bytes(&self, count: usize) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut all = Vec::new();
         while all.len() < count {
             all.extend_from_slice(self.receive(&mut buffer)?.0);
+        }
+        if all.len() > count {
+            return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(all)
     }
@@ -247,5 +265,27 @@ fn as_it_is(error: io::Error) -> io::Error {
             io::ErrorKind::UnexpectedEof.into()
         }
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_bytes_than_can_be_are_an_error() {
+        let contents = |records, data| Contents {
+            records,
+            connections: 2,
+            data,
+            household: 0,
+            listeners: 1,
+            descriptors: 1,
+        };
+        assert_eq!(contents(MAX_BYTES - 3, 1).bytes().unwrap(), MAX_BYTES);
+        let error = contents(MAX_BYTES - 2, 1).bytes().unwrap_err().to_string();
+        assert_eq!(error, "[1073741822, 2, 1, 0] bytes are to come, expected 1073741824 at most");
+        assert!(contents(usize::MAX, 1).bytes().is_err());
+        assert!(contents(1, usize::MAX - 2).bytes().is_err());
     }
 }

@@ -150,7 +150,7 @@ impl Predecessor {
             Message::Contents(contents) => contents,
             other => return Err(unexpected(other)),
         };
-        let bytes = self.channel.receive_bytes(contents.bytes())?;
+        let bytes = self.channel.receive_bytes(contents.bytes()?)?;
         let mut descriptors = Vec::new();
         let received = self.channel.receive_descriptors(contents.descriptors, &mut descriptors);
         if let Err(error) = received {
