@@ -72,7 +72,7 @@ LIVES = 1000
 # native/fuzz/seeds, whose inputs `make test` runs too, and native/fuzz/corpus.tar.xz, what
 # earlier runs have found.
 FUZZ_SECONDS = 600
-FUZZ_TARGETS = bytes sequences histories records
+FUZZ_TARGETS = bytes sequences histories records takeover
 FOUND = native/fuzz/target/found
 
 fuzz:
@@ -81,7 +81,7 @@ fuzz:
 		mkdir -p $(FOUND)/$$target && \
 		cargo +nightly fuzz run --fuzz-dir native/fuzz $$target $(FOUND)/$$target \
 			native/fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
-			-print_final_stats=1 || exit 1; \
+			-malloc_limit_mb=64 -print_final_stats=1 || exit 1; \
 	done
 
 check-threads:

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz target that needs the server, run without a fuzzer.
+//! The seeds of the fuzz targets that need the server, run without a fuzzer.
 
 #![cfg(test)]
 #![cfg(target_os = "linux")]
@@ -8,15 +8,23 @@ use std::path::Path;
 
 #[path = "../../fuzz/src/records.rs"]
 mod records;
+#[path = "../../fuzz/src/takeover.rs"]
+mod takeover;
 
+/// One after the other: the descriptors of this process are counted.
 #[test]
-fn every_seed_of_records_holds() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/records");
+fn every_seed_holds() {
+    run("records", records::records);
+    run("takeover", takeover::takeover);
+}
+
+fn run(name: &str, target: fn(&[u8])) {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name);
     let mut run = 0;
     for seed in fs::read_dir(&seeds).unwrap() {
         let path = seed.unwrap().path();
         println!("{}", path.display());
-        records::records(&fs::read(path).unwrap());
+        target(&fs::read(path).unwrap());
         run += 1;
     }
     assert_ne!(run, 0, "no seeds in {}", seeds.display());

@@ -8,7 +8,7 @@ mod common;
 
 use common::process::{Partner, hear, role, tell};
 use common::served::{Served, local};
-use common::takeover::pair;
+use common::side::pair;
 use common::wire::{Client, NAMES, REFUSED, alive2, ask, register};
 use common::{wait_until, wire};
 use epmd_core::{Name, Refusal, Registration};

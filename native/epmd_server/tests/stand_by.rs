@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use common::load::Load;
-use common::takeover::{Place, Side, assert_taken_over, start};
+use common::side::Side;
+use common::takeover::{Place, assert_taken_over, start};
 use common::wait_until;
 use common::wire::{End, NAMES, ask, found, port_please, register, v4};
 use epmd_core::Owner;

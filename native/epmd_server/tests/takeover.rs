@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::load::Load;
 use common::served::Served;
-use common::takeover::{HELLO, PREPARED, Place, Side, assert_taken_over, pair, start};
+use common::side::{Side, pair};
+use common::takeover::{HELLO, PREPARED, Place, assert_taken_over, start};
 use common::wait_until;
 use common::wire::{
     Client, DUMP, End, NAMES, NOT_FOUND, alive2, alive2_with, ask, found, port_please, register, v4,

@@ -10,7 +10,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::served::Served;
-use common::takeover::{HELLO, PREPARED, Place, Side, assert_taken_over, pair, start};
+use common::side::{Side, pair};
+use common::takeover::{HELLO, PREPARED, Place, assert_taken_over, start};
 use common::wait_until;
 use common::wire::{Client, End, ask, found, port_please, register};
 use epmd_server::{Config, Notice, Phase, StateFile, TakeoverError};

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::served::Served;
-use common::takeover::{HELLO, PREPARED, Place, Side};
+use common::side::Side;
+use common::takeover::{HELLO, PREPARED, Place};
 use common::wait_until;
 use common::wire::{Client, ask, found, port_please, register};
 use epmd_server::{Config, Phase, ServiceManager};

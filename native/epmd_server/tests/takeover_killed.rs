@@ -12,7 +12,8 @@ use std::process::Command;
 
 use common::process::{Partner, hear, role, tell};
 use common::served::Served;
-use common::takeover::{PREPARED, Place, Side};
+use common::side::Side;
+use common::takeover::{PREPARED, Place};
 use common::wire::{Client, NOT_FOUND, alive2, ask, found, port_please};
 use epmd_server::TakeoverError;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::load::Load;
 use common::manager::Manager;
 use common::served::{Served, local, with_timeout};
-use common::takeover::pair;
+use common::side::pair;
 use common::wait_until;
 use common::wire::{Client, NAMES, ask, found, port_please, register, v4};
 use epmd_server::{Config, Notice, Phase, TakeoverError};

@@ -142,6 +142,8 @@ impl Held {
         conn: ConnId,
         socket: std::net::TcpStream,
     ) -> io::Result<()> {
+        // One that was handed over is as another process made it.
+        socket.set_nonblocking(true)?;
         let stream = Arc::new(TcpStream::from_std(socket)?);
         let mut connections = self.connections.lock();
         let task = tokio::spawn(wait_for_end(shared.clone(), conn, stream.clone()));

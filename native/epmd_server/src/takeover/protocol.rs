@@ -214,7 +214,9 @@ impl Channel {
     pub(crate) fn hear(&self) -> io::Result<Message> {
         let mut buffer = vec![0; MAX_MESSAGE];
         let (bytes, _) = self.receive(&mut buffer)?;
-        Ok(serde_json::from_slice(bytes)?)
+        // What is cut short is no end of the connection.
+        serde_json::from_slice(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// All bytes of which there are so many.

@@ -241,7 +241,10 @@ fn sort(
         let own = own.to_vec();
         let progress =
             if is_answered { Progress::unsent(own.into(), 0) } else { Progress::received(own) };
-        waiting.push(Unfinished { stream: socket.into(), peer, progress });
+        let stream = TcpStream::from(socket);
+        // The server's thread must not wait for it, whatever the other one made of it.
+        stream.set_nonblocking(true)?;
+        waiting.push(Unfinished { stream, peer, progress });
     }
     Ok(HandedOver { estate, waiting, within })
 }

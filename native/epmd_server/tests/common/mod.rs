@@ -10,6 +10,7 @@ pub mod manager;
 pub mod namespace;
 pub mod process;
 pub mod served;
+pub mod side;
 pub mod takeover;
 pub mod wire;
 
