@@ -7,6 +7,8 @@ use epmd_core::{DownReason, Registration, UnixMillis};
 mod naive;
 #[path = "../../epmd_core/tests/model/pair.rs"]
 mod pair;
+#[path = "../../epmd_core/tests/model/told.rs"]
+pub(super) mod told;
 
 use pair::{Op, Pair};
 

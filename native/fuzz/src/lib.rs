@@ -3,14 +3,13 @@
 
 mod histories;
 
-use std::collections::HashMap;
-
 use epmd_core::{
-    Alive2, Caller, ConnId, Creation, DownReason, Event, Framer, Glob, Listing, Name, Next, Owner,
-    Refusal, Registrant, Registration, Registry, Reply, Request, Response, Told, UnixMillis,
+    Alive2, Caller, DownReason, Event, Framer, Glob, Listing, Name, Next, Owner, Refusal,
+    Registrant, Registration, Registry, Request, Response, Told, UnixMillis,
 };
 
 pub use histories::histories;
+use histories::told::{Up, connection, encoded};
 
 /// One connection: the size of its first piece and of all later ones (0: as
 /// much as may be read), and then what the peer sends.
@@ -122,7 +121,7 @@ fn alive2(highest_version: u16, name: &[u8]) -> Request<'_> {
 struct World {
     registry: Registry,
     max_remembered: usize,
-    up: HashMap<Name, Creation>,
+    up: Up,
     most_up: usize,
     served: u32,
     now: UnixMillis,
@@ -133,7 +132,7 @@ impl World {
         Self {
             registry: Registry::with_max_remembered(max_remembered),
             max_remembered,
-            up: HashMap::new(),
+            up: Up::default(),
             most_up: 0,
             served: 0,
             now: UnixMillis(1_700_000_000_000),
@@ -215,7 +214,7 @@ impl World {
                 assert_eq!(Response::decode(reply), Some(Response::PortPlease2(found)));
             }
             Request::Names | Request::Match(_)
-                if !self.up.keys().any(|name| name.as_str().contains('\n')) =>
+                if !self.up.0.keys().any(|name| name.as_str().contains('\n')) =>
             {
                 let glob = match request {
                     Request::Match(glob) => Glob::new(glob),
@@ -232,40 +231,21 @@ impl World {
 
     /// Takes note of an event, and compares what all have told with the registry.
     fn check(&mut self, event: Option<Event>) {
-        match event {
-            Some(Event::Up { name, creation, .. }) => {
-                assert_eq!(self.up.insert(name, creation), None, "up twice");
-            }
-            Some(Event::Down { name, creation, .. }) => {
-                assert_eq!(self.up.remove(&name), Some(creation), "down without up");
-            }
-            None => {}
-        }
-        self.most_up = self.most_up.max(self.up.len());
-        assert_eq!(self.registry.len(), self.up.len());
-        assert_eq!(self.registry.nodes().count(), self.up.len());
+        self.up.hear(event);
+        self.most_up = self.most_up.max(self.up.0.len());
+        assert_eq!(self.registry.len(), self.up.0.len());
+        assert_eq!(self.registry.nodes().count(), self.up.0.len());
         for (name, node) in self.registry.nodes() {
-            assert_eq!(self.up.get(name), Some(&node.creation));
+            assert_eq!(self.up.0.get(name), Some(&node.creation));
             assert_eq!(self.registry.lookup(name.as_str()), Some(node));
             assert!(node.creation.get() >= 4);
         }
-        assert!(self.registry.remembered().all(|(name, _)| !self.up.contains_key(name)));
-        let known = self.up.len() + self.registry.remembered().count();
+        assert!(self.registry.remembered().all(|(name, _)| !self.up.0.contains_key(name)));
+        let known = self.up.0.len() + self.registry.remembered().count();
         assert!(known <= self.most_up + self.max_remembered + 1, "{known} names are kept");
     }
 
     fn dump(&self) -> Vec<u8> {
         self.registry.answer(&Request::Dump, 4369).map(|reply| encoded(&reply)).unwrap()
     }
-}
-
-/// Few descriptors, so that they are used again by other connections.
-fn connection(number: u32) -> ConnId {
-    ConnId::new(number, number as i32 % 7)
-}
-
-fn encoded(reply: &Reply<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    reply.encode(&mut out);
-    out
 }

@@ -5,6 +5,7 @@
 mod naive;
 mod ops;
 mod pair;
+mod told;
 
 use ops::op;
 use pair::Pair;

@@ -1,14 +1,14 @@
 //! The registry and the naive one, and what happens to both.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use epmd_core::{
-    Alive2, Caller, ConnId, Creation, DownReason, Event, Name, Next, Registrant, Registration,
-    Registry, Reply, Request, UnixMillis,
+    Alive2, Caller, DownReason, Event, Name, Next, Registrant, Registration, Registry, Request,
+    UnixMillis,
 };
 
 use super::naive::Model;
+use super::told::{Up, connection, encoded};
 
 /// What a history is made of.
 #[derive(Debug, Clone)]
@@ -35,8 +35,7 @@ pub enum Op {
 pub struct Pair {
     registry: Registry,
     model: Model,
-    /// Who is up, going by the events alone.
-    up: HashMap<Name, Creation>,
+    up: Up,
     now: UnixMillis,
     served: u32,
 }
@@ -47,7 +46,7 @@ impl Pair {
         Self {
             registry: Registry::with_max_remembered(max_remembered),
             model: Model { reg: vec![], unreg: vec![], max_remembered },
-            up: HashMap::new(),
+            up: Up::default(),
             now: UnixMillis(1_700_000_000_000),
             served: 0,
         }
@@ -96,15 +95,15 @@ impl Pair {
                 None
             }
         };
-        self.pair_up(event);
+        self.up.hear(event);
         assert_eq!(self.state(), self.model);
         assert_eq!(self.registry.len(), self.model.reg.len());
         assert_eq!(self.registry.is_empty(), self.model.reg.is_empty());
         for (name, node) in &self.model.reg {
             assert_eq!(self.registry.lookup(name.as_str()), Some(node));
-            assert_eq!(self.up.get(name), Some(&node.creation));
+            assert_eq!(self.up.0.get(name), Some(&node.creation));
         }
-        assert_eq!(self.up.len(), self.model.reg.len());
+        assert_eq!(self.up.0.len(), self.model.reg.len());
     }
 
     /// Asks both over a new connection.
@@ -129,28 +128,11 @@ impl Pair {
         came.3
     }
 
-    fn pair_up(&mut self, event: Option<Event>) {
-        match event {
-            Some(Event::Up { name, creation, .. }) => {
-                assert_eq!(self.up.insert(name, creation), None, "up twice");
-            }
-            Some(Event::Down { name, creation, .. }) => {
-                assert_eq!(self.up.remove(&name), Some(creation), "down without up");
-            }
-            None => {}
-        }
-    }
-
     fn state(&self) -> Model {
         let nodes = self.registry.nodes().map(|(name, node)| (name.clone(), node.clone()));
         let gone = self.registry.remembered().map(|(name, gone)| (name.clone(), gone.clone()));
         Model { reg: nodes.collect(), unreg: gone.collect(), ..self.model }
     }
-}
-
-/// Few descriptors, so that they are used again by other connections.
-fn connection(served: u32) -> ConnId {
-    ConnId::new(served, served as i32 % 7)
 }
 
 fn alive2<'a>(name: &'a [u8], about: &'a Registration) -> Request<'a> {
@@ -163,10 +145,4 @@ fn alive2<'a>(name: &'a [u8], about: &'a Registration) -> Request<'a> {
         name,
         extra: &about.extra,
     })
-}
-
-fn encoded(reply: &Reply<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    reply.encode(&mut out);
-    out
 }
