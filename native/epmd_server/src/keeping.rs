@@ -130,7 +130,9 @@ impl Shared {
 
     /// The file to record nodes in, if there is to be one.
     pub(crate) fn state_file(&self) -> Option<PathBuf> {
-        self.config.read().state_file.path("nodes", self.port())
+        // First: it has locks of its own, of the configuration too.
+        let port = self.port();
+        self.config.read().state_file.path("nodes", port)
     }
 
     /// Records every change in the file for that from now on, if there is one.
