@@ -1,14 +1,13 @@
 //! The command line and the environment, read into one value.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 
-use epmd_core::Exposure;
 use epmd_core::limits::DEBUG_MAX_REMEMBERED;
-use epmd_server::{Addresses, Config, Delay, Limit, PacketTimeout};
+use epmd_server::{Config, Delay, PacketTimeout};
 use thiserror::Error;
 
 use crate::flags::{FLAGS, Flag, Kind};
+use crate::values::{addresses, count, exposure, limit, port, seconds};
 
 /// What the program is to do, and how.
 #[derive(Debug)]
@@ -218,58 +217,11 @@ impl Given {
     }
 }
 
-fn exposure(name: &'static str, value: String) -> Result<Exposure, UsageError> {
-    match value.as_str() {
-        "all" => Ok(Exposure::All),
-        "lookup" => Ok(Exposure::Lookup),
-        "local" => Ok(Exposure::Local),
-        _ => Err(UsageError::WrongValue { name, value, expected: "all, lookup or local" }),
-    }
-}
-
-fn limit(name: &'static str, value: String) -> Result<Limit, UsageError> {
-    let limit = value.trim().parse().ok().and_then(|max: u32| max.try_into().ok());
-    limit.ok_or(UsageError::WrongValue { name, value, expected: "a number, from 1 to 4294967295" })
-}
-
-fn count(name: &'static str, value: String) -> Result<u32, UsageError> {
-    let count = value.trim().parse().ok();
-    count.ok_or(UsageError::WrongValue { name, value, expected: "a number, from 0 to 4294967295" })
-}
-
-fn port(name: &'static str, value: String) -> Result<u16, UsageError> {
-    let port = value.trim().parse().ok().filter(|&port| port != 0);
-    let expected = "a port, from 1 to 65535";
-    port.ok_or(UsageError::WrongValue { name, value, expected })
-}
-
-fn seconds<T: TryFrom<u32>>(name: &'static str, value: String) -> Result<T, UsageError> {
-    let number = value.trim().parse().ok().filter(|&number| number != 0);
-    let expected = "a whole number of seconds, from 1 to 86400";
-    number.and_then(|number: u32| T::try_from(number).ok()).ok_or(UsageError::WrongValue {
-        name,
-        value,
-        expected,
-    })
-}
-
-/// A list of nothing means all addresses.
-fn addresses(name: &'static str, value: String) -> Result<Addresses, UsageError> {
-    let words = value.split([' ', ',']).filter(|word| !word.is_empty());
-    let list: Result<Vec<IpAddr>, _> = words.map(str::parse).collect();
-    match list {
-        Ok(list) if list.is_empty() => Ok(Addresses::All),
-        Ok(list) if list.len() <= epmd_core::limits::MAX_ADDRESSES => Ok(Addresses::List(list)),
-        _ => {
-            let expected = "a list of at most 16 IPv4 or IPv6 addresses, separated by commas";
-            Err(UsageError::WrongValue { name, value, expected })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use epmd_core::Exposure;
     use epmd_core::limits::DEFAULT_PORT;
+    use epmd_server::Addresses;
 
     use super::*;
 

@@ -21,6 +21,7 @@ mod signals;
 mod sockets;
 mod syslog;
 mod takeover;
+mod values;
 mod verbs;
 mod voice;
 mod watching;
