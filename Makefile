@@ -17,7 +17,8 @@
 # make bench-footprint  memory, wake-ups and start times, beside erl and C epmd
 # make soak             ten minutes of what can die, with real nodes that come and go;
 #                       SOAK_SEED=N repeats the choices of another run
-# make soak-rings       2,000 nodes and everything dies, with our keeper and with systemd
+# make soak-rings       2,000 nodes and everything dies, with our keeper, with systemd and
+#                       with that of a user
 # make soak-scale       18,000 nodes: a takeover, and kill -9
 # make soak-table       what dies and what nodes notice, beside C epmd
 # make hostile          what hostile peers do and what nodes notice, beside C epmd
@@ -124,6 +125,7 @@ soak: release
 soak-rings: release
 	$(SOAK) rings $(RELEASE)
 	$(SOAK) rings $(RELEASE) --manager systemd
+	$(SOAK) rings $(RELEASE) --manager user-systemd
 
 soak-scale: release
 	$(SOAK) scale $(RELEASE)

@@ -37,7 +37,8 @@ install)
     rm -rf "$root.new" "$root.old"
     cp -R "$release" "$root.new"
     rm -f "$root.new"/*.tar.gz
-    sed -i "s|/opt/portmapper|$prefix|g" "$root.new"/share/systemd/*
+    units=$root.new/share/systemd
+    sed -i "s|/opt/portmapper|$prefix|g" "$units"/epmd.* "$units"/user/epmd.*
     [ ! -e "$root" ] || mv "$root" "$root.old"
     mv "$root.new" "$root"
     rm -rf "$root.old"

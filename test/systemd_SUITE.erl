@@ -36,7 +36,8 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [the_service_is_confined, {group, manager}, {group, both}, {group, ipv4}, {group, ipv6}].
+    Groups = [manager, both, ipv4, ipv6, user],
+    [the_service_is_confined | [{group, Group} || Group <- Groups]].
 
 groups() ->
     Everywhere = [
@@ -64,7 +65,12 @@ groups() ->
         ]},
         {both, Everywhere ++ Once},
         {ipv4, Everywhere},
-        {ipv6, Everywhere}
+        {ipv6, Everywhere},
+        {user, [
+            the_units_are_valid,
+            who_connects_first_is_answered,
+            nodes_outlive_every_end_of_the_vm_but_a_stop
+        ]}
     ].
 
 init_per_suite(Config) ->
@@ -75,10 +81,15 @@ end_per_suite(_Config) ->
 
 init_per_group(manager, Config) ->
     Config;
+init_per_group(user, Config) ->
+    start_host(both, fun systemd_host:user/1, Config);
 init_per_group(Families, Config) ->
+    start_host(Families, fun(Host) -> Host end, Config).
+
+start_host(Families, As, Config) ->
     Options = #{data => ?config(data_dir, Config), release => ?config(release, Config)},
     case systemd_host:start(Families, Options) of
-        {ok, Host} -> [{host, Host}, {families, Families} | Config];
+        {ok, Host} -> [{host, As(Host)}, {families, Families} | Config];
         {error, Reason} -> {skip, Reason}
     end.
 
@@ -93,18 +104,19 @@ init_per_testcase(_Case, Config) ->
             Config;
         Host ->
             %% As after booting, with nothing counted.
-            {0, _} = systemd_host:run(Host, ["systemctl", "stop", "epmd.service", "epmd.socket"]),
-            _ = systemd_host:run(Host, ["systemctl", "reset-failed"]),
-            {0, _} = systemd_host:run(Host, ["systemctl", "start", "epmd.socket"]),
+            {0, _} = systemd_host:systemctl(Host, ["stop", "epmd.service", "epmd.socket"]),
+            _ = systemd_host:systemctl(Host, ["reset-failed"]),
+            {0, _} = systemd_host:systemctl(Host, ["start", "epmd.socket"]),
             Config
     end.
 
 end_per_testcase(_Case, Config) ->
     case {?config(tc_status, Config), ?config(host, Config)} of
         {{failed, _}, Host} when Host =/= undefined ->
-            Status = ["systemctl", "status", "--no-pager", "epmd.service", "epmd.socket"],
-            {_, Seen} = systemd_host:run(Host, Status),
-            {_, Log} = systemd_host:run(Host, ["cat", "/run/epmd.log"]),
+            Status = ["status", "--no-pager", "epmd.service", "epmd.socket"],
+            {_, Seen} = systemd_host:systemctl(Host, Status),
+            Cat = "cat \"${XDG_RUNTIME_DIR-/run}\"/epmd.log",
+            {_, Log} = systemd_host:run(Host, ["sh", "-c", Cat]),
             ct:pal("~ts~n~ts", [Seen, Log]);
         _ ->
             ok
@@ -125,8 +137,11 @@ the_service_is_confined(_Config) ->
     end.
 
 the_units_are_valid(Config) ->
-    Units = ["/run/units/epmd.service", "/run/units/epmd.socket"],
-    {Status, Output} = run(Config, ["systemd-analyze", "verify", "--man=no" | Units]),
+    Host = ?config(host, Config),
+    Names = ["epmd.service", "epmd.socket"],
+    Units = [filename:join(systemd_host:units(Host), Name) || Name <- Names],
+    Verify = [systemd_host:manager(Host), "verify", "--man=no"],
+    {Status, Output} = run(Config, ["systemd-analyze" | Verify ++ Units]),
     %% Known from systemd 254 on.
     Newer = "^.*Unknown key 'FileDescriptorStorePreserve' in section \\[Service\\], ignoring\\.\n",
     ?assertEqual({0, ""}, {Status, re:replace(Output, Newer, "", [multiline, {return, list}])}).
@@ -235,6 +250,9 @@ one_that_another_service_started_tells_nothing(Config) ->
 run(Config, Command) ->
     systemd_host:run(?config(host, Config), Command).
 
+systemctl(Config, Arguments) ->
+    systemd_host:systemctl(?config(host, Config), Arguments).
+
 show(Config, Property) ->
     systemd_host:show(?config(host, Config), Property).
 
@@ -248,7 +266,7 @@ no_names() ->
     {0, <<"epmd: up and running on port 4369 with data:\n">>}.
 
 start(Config) ->
-    ?assertEqual({0, <<>>}, run(Config, ["systemctl", "start", "epmd.service"])),
+    ?assertEqual({0, <<>>}, systemctl(Config, ["start", "epmd.service"])),
     show(Config, "MainPID").
 
 await_state(Config, State) ->
@@ -324,15 +342,18 @@ nodes_outlive_every_end_of_the_vm_but_a_stop(Config) ->
     ok = testkit:wait_until(fun() -> stored(Config) =:= Count + 1 end, 60_000),
     [
         begin
-            {0, _} = run(Config, Command),
+            {0, _} = End(),
             {0, Names} = epmd(Config, ["-names"]),
             ?assertEqual(Count + 1, length(string:lexemes(Names, "\n"))),
             ok = program:send(Nodes, "\n"),
             _ = program:await(Nodes, "closed 0\n")
         end
-     || Command <- [["kill", "-KILL", Pid], ["systemctl", "restart", "epmd.service"]]
+     || End <- [
+            fun() -> run(Config, ["kill", "-KILL", Pid]) end,
+            fun() -> systemctl(Config, ["restart", "epmd.service"]) end
+        ]
     ],
-    {0, _} = run(Config, ["systemctl", "stop", "epmd.service"]),
+    {0, _} = systemctl(Config, ["stop", "epmd.service"]),
     ok = program:send(Nodes, "\n"),
     %% By FileDescriptorStorePreserve.
     Ended = case version(Config) >= 254 of true -> 0; false -> Count end,
@@ -349,7 +370,7 @@ stored(Config) ->
 
 stop_is_orderly_and_the_next_client_starts_it(Config) ->
     _ = start(Config),
-    {0, _} = run(Config, ["systemctl", "stop", "epmd.service"]),
+    {0, _} = systemctl(Config, ["stop", "epmd.service"]),
     ?assertEqual(
         {"inactive", "success", "1", "0"},
         {

@@ -2,11 +2,20 @@
 %% with that process, and leave nothing.
 -module(systemd_host).
 
--export([start/2, run/2, start_program/2, show/2, show/3, stop/1]).
+-export([start/2, user/1, run/2, start_program/2, systemctl/2, manager/1]).
+-export([show/2, show/3, units/1, stop/1]).
 -export_type([host/0]).
 
-%% Its process 1, as it is seen from here.
--type host() :: #{pid := string(), cgroup := file:filename()}.
+%% Its process 1, as it is seen from here, and who it is entered as.
+-type host() :: #{pid := string(), cgroup := file:filename(), as := root | user}.
+
+%% A user that every system has, which no person is.
+-define(USER, "1").
+%% Where the user finds the own manager, and that one its units.
+-define(USER_VARIABLES, [
+    "HOME=/run/home", "XDG_RUNTIME_DIR=/run/user/" ?USER, "SYSTEMD_UNIT_PATH=" ?USER_UNITS
+]).
+-define(USER_UNITS, "/run/home/.config/systemd/user").
 
 %% @doc Starts a host that has `both' families of addresses, or one. Its units
 %% are those of the project, its /opt/portmapper the release; or why there can
@@ -52,7 +61,7 @@ start(Families, #{data := Data, release := Release}, Cgroup) ->
     Join = ["sh", "-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\"", Cgroup],
     Script = ["sh", filename:join(Data, "host.sh"), atom_to_list(Families), Release, Units, "2s"],
     Program = program:start(Join ++ namespaces() ++ Script, []),
-    Host = #{cgroup => Cgroup, pid => child(Program)},
+    Host = #{cgroup => Cgroup, pid => child(Program), as => root},
     ok = testkit:wait_until(fun() -> is_up(Host) end, 30_000),
     {ok, Host}.
 
@@ -67,11 +76,18 @@ child(Program) ->
     hd(Children()).
 
 is_up(Host) ->
-    case run(Host, ["systemctl", "is-system-running"]) of
+    case systemctl(Host, ["is-system-running"]) of
         {_, <<"running\n">>} -> true;
         {_, <<"degraded\n">>} -> true;
         _ -> false
     end.
+
+%% @doc The same host for a user whose service manager is started, and whose units are
+%% those of the project.
+-spec user(host()) -> host().
+user(#{as := root} = Host) ->
+    {0, <<>>} = systemctl(Host, ["start", "user@" ?USER ".service"]),
+    Host#{as := user}.
 
 %% @doc Runs a program there: its exit status and what it printed.
 -spec run(host(), [string()]) -> {non_neg_integer(), binary()}.
@@ -83,8 +99,21 @@ run(Host, Command) ->
 start_program(Host, Command) ->
     program:start(enter(Host) ++ Command, [{env, program:environment([])}]).
 
-enter(#{pid := Pid}) ->
-    ["nsenter", "--all", "--target", Pid].
+enter(#{pid := Pid, as := root}) ->
+    ["nsenter", "--all", "--target", Pid];
+enter(#{pid := Pid, as := user}) ->
+    As = ["--setuid", ?USER, "--setgid", ?USER],
+    ["nsenter", "--all", "--target", Pid] ++ As ++ ["env" | ?USER_VARIABLES].
+
+%% @doc Asks the service manager there, which is that of the user for a user.
+-spec systemctl(host(), [string()]) -> {non_neg_integer(), binary()}.
+systemctl(Host, Arguments) ->
+    run(Host, ["systemctl", manager(Host) | Arguments]).
+
+%% @doc The option by which programs of systemd know the manager.
+-spec manager(host()) -> string().
+manager(#{as := root}) -> "--system";
+manager(#{as := user}) -> "--user".
 
 %% @doc A property of epmd.service.
 -spec show(host(), string()) -> string().
@@ -94,8 +123,13 @@ show(Host, Property) ->
 %% @doc A property of a unit.
 -spec show(host(), string(), string()) -> string().
 show(Host, Property, Unit) ->
-    {0, Output} = run(Host, ["systemctl", "show", "--value", "--property", Property, Unit]),
+    {0, Output} = systemctl(Host, ["show", "--value", "--property", Property, Unit]),
     string:trim(unicode:characters_to_list(Output)).
+
+%% @doc Where its manager has the units.
+-spec units(host()) -> file:filename().
+units(#{as := root}) -> "/run/units";
+units(#{as := user}) -> ?USER_UNITS.
 
 %% @doc Ends the host with all that runs there.
 -spec stop(host()) -> ok.

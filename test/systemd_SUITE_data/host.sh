@@ -16,18 +16,41 @@ mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /opt
-mkdir -p /opt/portmapper /run/units/epmd.service.d
+mkdir /opt/portmapper
 mount --bind "$release" /opt/portmapper
-cp "$units/epmd.service" "$units/epmd.socket" /run/units
-# There is no journal here, and the watchdog is to be seen at work.
-cat >/run/units/epmd.service.d/test.conf <<END
+
+# install_units DIRECTORY SERVICE: all the units that a manager has.
+install_units() {
+    mkdir -p "$1/epmd.service.d"
+    cp "$2" "$units/epmd.socket" "$1"
+    # There is no journal here, and the watchdog is to be seen at work.
+    cat >"$1/epmd.service.d/test.conf" <<END
 [Service]
-StandardError=append:/run/epmd.log
+StandardError=append:%t/epmd.log
 WatchdogSec=$watchdog
 END
-for target in sysinit basic sockets shutdown multi-user; do
-    printf '[Unit]\nDefaultDependencies=no\n' >"/run/units/$target.target"
-done
+    for target in sysinit basic sockets shutdown multi-user default; do
+        printf '[Unit]\nDefaultDependencies=no\n' >"$1/$target.target"
+    done
+}
+
+home=/run/home
+install_units /run/units "$units/epmd.service"
+install_units "$home/.config/systemd/user" "$units/user/epmd.service"
+# The manager of a user, started by its number, as there is no login here.
+cat >/run/units/user@.service <<END
+[Service]
+Type=notify
+User=%i
+Environment=HOME=$home XDG_RUNTIME_DIR=/run/user/%i
+Environment=SYSTEMD_UNIT_PATH=$home/.config/systemd/user
+RuntimeDirectory=user/%i
+Delegate=yes
+KillMode=mixed
+# The soft limit is the usual one of users.
+LimitNOFILE=1024:$(ulimit -H -n)
+ExecStart=/lib/systemd/systemd --user --log-target=null
+END
 
 ip link set lo up
 case $families in

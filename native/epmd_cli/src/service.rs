@@ -130,14 +130,26 @@ impl Drop for Asked {
 mod tests {
     use super::*;
 
+    const UNIT: &str = include_str!("../../../systemd/epmd.service");
+    const UNIT_OF_A_USER: &str = include_str!("../../../systemd/user/epmd.service");
+
     #[test]
-    fn the_unit_of_the_project_has_all_descriptors_handed_back_that_are_stored() {
-        let unit = include_str!("../../../systemd/epmd.service");
-        let number = |key: &str| -> u64 {
-            let line = unit.lines().find_map(|line| line.strip_prefix(key));
-            line.unwrap().parse().unwrap()
-        };
-        assert_eq!(number("FileDescriptorStoreMax="), returnable(number("LimitNOFILE=")));
+    fn the_units_of_the_project_have_all_descriptors_handed_back_that_are_stored() {
+        for unit in [UNIT, UNIT_OF_A_USER] {
+            let number = |key: &str| -> u64 {
+                let line = unit.lines().find_map(|line| line.strip_prefix(key));
+                line.unwrap().parse().unwrap()
+            };
+            assert_eq!(number("FileDescriptorStoreMax="), returnable(number("LimitNOFILE=")));
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_user_says_nothing_else_than_that_of_the_system() {
+        let said = |unit: &'static str| unit.lines().filter(|line| !line.starts_with('#'));
+        let unlike: Vec<_> =
+            said(UNIT_OF_A_USER).filter(|line| said(UNIT).all(|other| other != *line)).collect();
+        assert_eq!(unlike, ["WantedBy=default.target"]);
     }
 
     #[test]

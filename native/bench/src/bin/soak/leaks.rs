@@ -13,7 +13,7 @@ use procfs::process::FDTarget;
 
 use crate::epmd::Epmd;
 use crate::process::process;
-use crate::subject::{Subject, property};
+use crate::subject::Subject;
 
 /// How long it may take until only registrations are left of all connections.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Sample {
         let keeper = keeper.map(|keeper| Taken::of(keeper, &states)).transpose()?;
         let stored = match &keeper {
             Some(keeper) => keeper.sockets,
-            None => stored_by_systemd()?,
+            None => stored_by_systemd(subject)?,
         };
         let vm = Taken::of(vm, &states)?;
         let processes = subject.processes().len();
@@ -179,7 +179,7 @@ pub fn await_stored(subject: &Subject, vm: u32, nodes: usize) -> Result<Duration
     loop {
         let stored = match subject.keeper(vm)? {
             Some(keeper) => Taken::of(keeper, &tcp_states()?)?.sockets,
-            None => stored_by_systemd()?,
+            None => stored_by_systemd(subject)?,
         };
         if stored.nodes >= nodes {
             return Ok(begun.elapsed());
@@ -192,8 +192,8 @@ pub fn await_stored(subject: &Subject, vm: u32, nodes: usize) -> Result<Duration
 }
 
 /// It tells no more than how many. One is the records, unless there are none.
-fn stored_by_systemd() -> Result<Stored, Box<dyn Error>> {
-    let stored = property("NFileDescriptorStore")?;
+fn stored_by_systemd(subject: &Subject) -> Result<Stored, Box<dyn Error>> {
+    let stored = subject.stored()?;
     let records = stored.min(1);
     Ok(Stored { nodes: stored - records, listeners: 0, records })
 }

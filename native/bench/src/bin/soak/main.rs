@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::read(std::env::args().skip(1))?;
-    if options.manager == Manager::Systemd && options.text("inside").is_none() {
+    if options.manager != Manager::Keeper && options.text("inside").is_none() {
         return host::run(&options);
     }
     match options.mode.as_str() {

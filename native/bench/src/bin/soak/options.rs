@@ -37,7 +37,11 @@ impl Options {
         options.manager = match options.text("manager") {
             None | Some("keeper") => Manager::Keeper,
             Some("systemd") => Manager::Systemd,
-            Some(other) => return Err(format!("--manager {other}: expected keeper or systemd")),
+            Some("user-systemd") => Manager::UserSystemd,
+            Some(other) => {
+                let expected = "keeper, systemd or user-systemd";
+                return Err(format!("--manager {other}: expected {expected}"));
+            }
         };
         Ok(options)
     }

@@ -14,6 +14,9 @@ use crate::process;
 /// Marks all processes that are started for a port.
 const MARK: &str = "EPMD_OF_SOAK";
 
+/// A user that every system has, which no person is.
+const USER: &str = "1";
+
 /// How long systemd may be too busy to answer.
 const BUSY: Duration = Duration::from_secs(300);
 
@@ -24,6 +27,27 @@ pub enum Manager {
     Keeper,
     /// A systemd that runs here, as `epmd.service`.
     Systemd,
+    /// The same for a user: the systemd of that user.
+    UserSystemd,
+}
+
+impl Manager {
+    /// Begins a command for systemd.
+    fn systemctl(self) -> Command {
+        let mut systemctl = Command::new("systemctl");
+        if self == Self::UserSystemd {
+            systemctl = Command::new("setpriv");
+            systemctl.args(["--reuid", USER, "--regid", USER, "--clear-groups"]);
+            systemctl.args(["systemctl", "--user"]);
+            systemctl.env("XDG_RUNTIME_DIR", format!("/run/user/{USER}"));
+        }
+        systemctl
+    }
+
+    /// Has systemd start or restart the port mapper.
+    fn manage(self, verb: &str) -> Result<(), Box<dyn Error>> {
+        succeed(self.systemctl().args([verb, "epmd.service"]))
+    }
 }
 
 /// One that runs. It ends when this is dropped.
@@ -40,6 +64,10 @@ impl Subject {
     /// # Errors
     /// When it does not start.
     pub fn start(release: &Path, port: u16, manager: Manager) -> Result<Self, Box<dyn Error>> {
+        if manager == Manager::UserSystemd {
+            let service = format!("user@{USER}.service");
+            succeed(Command::new("systemctl").args(["start", &service]))?;
+        }
         let subject = Self { program: release.join("bin/epmd"), port, manager };
         subject.launch()?;
         Ok(subject)
@@ -52,7 +80,7 @@ impl Subject {
     pub fn launch(&self) -> Result<(), Box<dyn Error>> {
         match self.manager {
             Manager::Keeper => self.epmd(&["-daemon"]),
-            Manager::Systemd => systemctl(&["start", "epmd.service"]),
+            Manager::Systemd | Manager::UserSystemd => self.manager.manage("start"),
         }
     }
 
@@ -81,7 +109,7 @@ impl Subject {
         match self.manager {
             Manager::Keeper => self.epmd(&["-takeover", "-daemon"]),
             // What systemd keeps passes through its hands.
-            Manager::Systemd => systemctl(&["restart", "epmd.service"]),
+            Manager::Systemd | Manager::UserSystemd => self.manager.manage("restart"),
         }
     }
 
@@ -108,38 +136,29 @@ impl Subject {
         let runs = process::process(parent)?.exe().is_ok_and(|program| program == self.program);
         Ok(runs.then_some(parent))
     }
+
+    /// How many descriptors systemd keeps. When it is busy storing them it answers late.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub fn stored(&self) -> Result<usize, Box<dyn Error>> {
+        let begun = Instant::now();
+        loop {
+            let mut command = self.manager.systemctl();
+            command.args(["show", "--value", "--property=NFileDescriptorStore", "epmd.service"]);
+            let output = command.output()?;
+            match String::from_utf8(output.stdout)?.trim().parse() {
+                Ok(number) => return Ok(number),
+                Err(error) if begun.elapsed() > BUSY => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 impl Drop for Subject {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Asks systemd.
-///
-/// # Errors
-/// When it refuses.
-pub fn systemctl(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
-    succeed(Command::new("systemctl").args(arguments))
-}
-
-/// A number that systemd tells of `epmd.service`. Who is busy storing sockets
-/// answers late.
-///
-/// # Errors
-/// When it tells none.
-pub fn property(name: &str) -> Result<usize, Box<dyn Error>> {
-    let begun = Instant::now();
-    loop {
-        let mut command = Command::new("systemctl");
-        command.args(["show", "--value", "--property", name, "epmd.service"]);
-        let output = command.output()?;
-        match String::from_utf8(output.stdout)?.trim().parse() {
-            Ok(number) => return Ok(number),
-            Err(error) if begun.elapsed() > BUSY => return Err(error.into()),
-            Err(_) => {}
-        }
     }
 }
 
