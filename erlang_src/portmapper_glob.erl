@@ -25,7 +25,7 @@ compile(Glob) ->
 parts("**" ++ Rest) -> parts("*" ++ Rest);
 parts("*" ++ Rest) -> [any | parts(Rest)];
 parts("?" ++ Rest) -> [one | parts(Rest)];
-parts("[!" ++ Rest = "[" ++ Behind) -> set(false, Rest, Behind);
+parts("[!" ++ Rest) -> set(false, Rest, "!" ++ Rest);
 parts("[" ++ Rest) -> set(true, Rest, Rest);
 parts([Character | Rest]) -> [Character | parts(Rest)];
 parts([]) -> [].

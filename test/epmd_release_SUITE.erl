@@ -60,7 +60,7 @@ an_embedded_host_boots_without_an_epmd_and_is_found_by_another_host(Config) ->
         start_host(Config, Address, ["-mode", "embedded", "-portmapper", "epmd_mode", "host"])
      || Address <- ["10.99.0.1", "10.99.0.2"]
     ],
-    ok = link(Host, Remote),
+    ok = cable(Host, Remote),
     [?assertEqual([<<"host">>], names(VM)) || VM <- [Host, Remote]],
     ?assertEqual(embedded, testkit:call(Host, code, get_mode, [])),
     ?assert(lists:keymember(portmapper, 1, testkit:call(Host, application, which_applications, []))),
@@ -100,7 +100,7 @@ start_host(Config, Address, Arguments) ->
         env => testkit:epmd_port(?PORT)
     }).
 
-link(Host, #{os_pid := Pid} = Remote) ->
+cable(Host, #{os_pid := Pid} = Remote) ->
     ok = sh(Host, ["ip link add near type veth peer name far netns ", Pid]),
     ok = sh(Host, "ip addr add 10.99.0.1/24 dev near; ip link set near addrgenmode none up"),
     ok = sh(Remote, "ip addr add 10.99.0.2/24 dev far; ip link set far addrgenmode none up").
