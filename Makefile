@@ -2,6 +2,8 @@
 # make run PORT=4370    on another port
 # make test             everything: Rust, Common Test, dialyzer, xref, clippy, fmt
 # make conformance      OTP's own epmd_SUITE with our executable, beside C epmd
+# make other-otp        what nodes of another OTP meet: that of Debian sid, or of
+#                       DEBIAN_RELEASE=trixie, which make test has too
 # make release          _build/prod/rel/portmapper: a directory with all it needs
 # make install          the release in PREFIX (/opt/portmapper); with
 #                       OTP=/usr/lib/erlang also in place of the epmd of that OTP
@@ -39,7 +41,7 @@ run: export MALLOC_ARENA_MAX = 1
 run: export ERL_FLAGS = $(SMALL_VM) -start_epmd false
 
 .PHONY: help run test conformance release install uninstall bench bench-scale bench-profile bench-footprint epmd-defects
-.PHONY: bench-core check-memory check-threads fuzz hostile miri
+.PHONY: other-otp bench-core check-memory check-threads fuzz hostile miri
 .PHONY: soak soak-rings soak-scale soak-table soak-short takeover-race
 
 help:
@@ -52,6 +54,12 @@ run:
 test:
 	@.ci/tools test
 	@.ci/test
+
+# Where a system of Debian has been made, it stays in _build.
+other-otp: export DEBIAN_RELEASE ?= sid
+other-otp:
+	@.ci/tools test
+	rebar3 ct --suite test/matrix_SUITE,test/epmd_client_SUITE,test/epmd_takeover_SUITE,test/takeover_SUITE
 
 release:
 	@.ci/tools run

@@ -29,7 +29,7 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, host}, {group, otp_27}].
+    [{group, host}, {group, other_otp}].
 
 groups() ->
     Cases = [
@@ -45,14 +45,14 @@ groups() ->
         a_listing_takes_its_time_and_some_memory_at_the_most
     ],
     Patterns = [nodes_of_a_host_are_listed_by_pattern],
-    [{host, [], Cases ++ Times ++ Patterns}, {otp_27, [], Cases}].
+    [{host, [], Cases ++ Times ++ Patterns}, {other_otp, [], Cases}].
 
 init_per_group(host, Config) ->
     [{options, #{modules => [portmapper, testkit, ?MODULE]}} | Config];
-init_per_group(otp_27, Config) ->
-    case trixie:start_with([testkit, ?MODULE]) of
+init_per_group(other_otp, Config) ->
+    case other_otp:start_with([testkit, ?MODULE]) of
         {ok, Options} -> [{options, Options} | Config];
-        {unavailable, Reason} -> {skip, "no OTP 27: " ++ Reason}
+        {unavailable, Reason} -> {skip, "no other OTP: " ++ Reason}
     end.
 
 end_per_group(_Group, _Config) ->

@@ -14,11 +14,11 @@
     a_host_that_leaves_distribution_hands_everything_on/1,
     nodes_by_ipv6_take_the_port_over/1,
     nodes_by_tls_take_the_port_over/1,
-    nodes_of_otp_25_and_27_take_the_port_over_from_each_other/1
+    nodes_of_two_otps_take_the_port_over_from_each_other/1
 ]).
 
 suite() ->
-    %% OTP 27 may have to be downloaded first.
+    %% The other OTP may have to be downloaded first.
     [{timetrap, {minutes, 5}}].
 
 all() ->
@@ -30,7 +30,7 @@ all() ->
         a_host_that_leaves_distribution_hands_everything_on,
         nodes_by_ipv6_take_the_port_over,
         nodes_by_tls_take_the_port_over,
-        nodes_of_otp_25_and_27_take_the_port_over_from_each_other
+        nodes_of_two_otps_take_the_port_over_from_each_other
     ].
 
 init_per_suite(Config) ->
@@ -216,8 +216,8 @@ nodes_by_tls_take_the_port_over(Config) ->
             take_over(fun(_) -> #{args => Arguments} end)
     end.
 
-nodes_of_otp_25_and_27_take_the_port_over_from_each_other(_Config) ->
-    case trixie:start_with([]) of
+nodes_of_two_otps_take_the_port_over_from_each_other(_Config) ->
+    case other_otp:start_with([]) of
         {ok, Other} ->
             Options = fun
                 (c) -> Other;
@@ -225,7 +225,7 @@ nodes_of_otp_25_and_27_take_the_port_over_from_each_other(_Config) ->
             end,
             take_over(Options);
         {unavailable, Reason} ->
-            {skip, "no OTP 27: " ++ Reason}
+            {skip, "no other OTP: " ++ Reason}
     end.
 
 %% The host is killed, and so is the one that has taken its place.
