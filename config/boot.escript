@@ -1,6 +1,7 @@
 %% Makes the boot file of the release, in which it differs from the one that relx
 %% makes: what kernel would have loaded at the start for those who compile or
-%% evaluate is loaded when it is called, as all other code is. That is 0.4 MB less.
+%% evaluate is loaded when it is called, as all other code is, and no file `.erlang' of
+%% some home directory is evaluated. That is half a megabyte less.
 %%
 %%     escript config/boot.escript EBIN_OF_PORTMAPPER DIRECTORY
 
@@ -17,7 +18,9 @@ main([Ebin, Directory]) ->
     ]},
     Start = filename:join(Directory, "start"),
     ok = file:write_file(Start ++ ".rel", io_lib:format("~p.~n", [Release])),
-    ok = systools:make_script(Start, [{path, [Ebin]}, {outdir, Directory}, no_warn_sasl]),
+    ok = systools:make_script(Start, [
+        {path, [Ebin]}, {outdir, Directory}, no_warn_sasl, no_dot_erlang
+    ]),
     {ok, [{script, Id, Instructions}]} = file:consult(Start ++ ".script"),
     Script = {script, Id, lists:map(fun instruction/1, Instructions)},
     ok = file:write_file(Start ++ ".script", io_lib:format("~p.~n", [Script])),

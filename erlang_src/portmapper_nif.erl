@@ -194,7 +194,8 @@ phase(Server) ->
 resume(Server) ->
     loaded(?FUNCTION_NAME, [Server]).
 
-%% @doc Gives memory that the C library keeps for later back to the system.
+%% @doc Gives memory back to the system: what the C library keeps for later, and the code
+%% of the virtual machine and of this library, of which what is called again is mapped again.
 -spec trim_memory() -> ok.
 trim_memory() ->
     loaded(?FUNCTION_NAME, []).

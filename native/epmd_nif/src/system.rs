@@ -4,7 +4,7 @@
 
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
-use epmd_server::InheritanceError;
+use epmd_server::{InheritanceError, mapped_code};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 /// Takes the descriptors of these numbers, which this process was started with. The
@@ -27,11 +27,29 @@ pub(crate) fn take_descriptors(numbers: &[i32]) -> Result<Vec<OwnedFd>, Inherita
     Ok(numbers.iter().map(take).collect())
 }
 
-/// Gives memory that the C library keeps for later back to the system.
+/// Gives memory back to the system: what the C library keeps for later, and the code of
+/// the virtual machine and of this library. What of that is called again is mapped again.
 pub(crate) fn trim_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes the locks of the heap that it needs.
     unsafe {
         libc::malloc_trim(0);
     }
+    #[cfg(target_os = "linux")]
+    for address in [trim_memory as *const () as usize, entry_point()] {
+        if let Some(code) = mapped_code(address) {
+            // SAFETY: what is there is what the file has, before and after. It cannot
+            // have been unmapped meanwhile: this library runs, and so does the program.
+            unsafe {
+                libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
+/// Where the program begins.
+#[cfg(target_os = "linux")]
+fn entry_point() -> usize {
+    // SAFETY: it reads what the process was started with.
+    usize::try_from(unsafe { libc::getauxval(libc::AT_ENTRY) }).unwrap_or(0)
 }
