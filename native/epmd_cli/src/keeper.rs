@@ -35,8 +35,10 @@ use message::{BadMessage, Message};
 /// characters each, have to fit into one string of the environment.
 const MAX_HELD: u64 = 32_000;
 
-/// How long messages are left to come together.
+/// How long messages are left to come together, and from how many on no longer: all
+/// connections come at once, after a takeover, and are safe when they are here.
 const GATHERING: Duration = Duration::from_millis(10);
+const MANY: usize = 8;
 
 /// Descriptors that the keeper has open for itself: fewer than a virtual machine.
 const OWN_DESCRIPTORS: u64 = 16;
@@ -130,7 +132,7 @@ impl<C: Fn() -> Command> Keeper<C> {
     fn watch(&mut self, life: &mut Life) -> End {
         loop {
             self.wait(Some(&life.channel), life.deadline());
-            if self.obey(life) && !life.stopping {
+            if (1..MANY).contains(&self.obey(life)) && !life.stopping {
                 // Others follow at once: to be woken for each costs more than to wait.
                 self.wait(None, Some(Instant::now() + GATHERING));
                 self.obey(life);
@@ -165,18 +167,18 @@ impl<C: Fn() -> Command> Keeper<C> {
         let _ = poll(&mut sources, time.as_ref());
     }
 
-    /// Does what all messages say that have come; whether there were any.
-    fn obey(&mut self, life: &mut Life) -> bool {
-        let mut any = false;
+    /// Does what all messages say that have come; how many there were.
+    fn obey(&mut self, life: &mut Life) -> usize {
+        let mut count = 0;
         while let Some(datagram) = life.channel.receive(life.vm) {
-            any = true;
+            count += 1;
             let done = datagram.and_then(|datagram| self.follow(datagram, life));
             if let Err(error) = done {
                 let text = format!("a message of the Erlang virtual machine is ignored: {error}");
                 self.voice.tell(&text);
             }
         }
-        any
+        count
     }
 
     fn follow(&mut self, datagram: Datagram, life: &mut Life) -> Result<(), BadMessage> {

@@ -72,7 +72,6 @@ impl Shared {
     pub(crate) fn open_store(&self, manager: &ServiceManager, leftovers: Vec<String>) {
         let Kept { store, .. } = &self.kept;
         let slots = self.config.read().stored_descriptors;
-        store.open(slots);
         let leftovers = leftovers.into_iter().map(|name| (slots::number(&name), name));
         let leftovers: Vec<_> = leftovers.collect();
         leftovers.iter().filter_map(|(slot, _)| *slot).for_each(|slot| store.adopt(slot));
@@ -83,6 +82,7 @@ impl Shared {
         }
         // Nobody registers meanwhile.
         let registry = self.registry.write();
+        store.open(slots);
         let connections = registry.oldest_first().filter_map(|(_, node)| match node.owner {
             Owner::Connection(conn) => Some(conn),
             Owner::Vm => None,
@@ -222,6 +222,16 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Whether the manager has been sent everything that it is to keep.
+    pub(crate) fn has_all_kept(&self) -> bool {
+        if self.config.read().stored_descriptors == 0 {
+            return true;
+        }
+        // The store is opened and what it lacks is put in its queue under this lock.
+        let _registry = self.registry.read();
+        self.kept.store.is_open() && self.kept.store.has_time()
     }
 
     /// Keeps the connection of a registration, before it is answered.

@@ -128,6 +128,11 @@ pub(crate) async fn report(shared: std::sync::Arc<Shared>) -> io::Result<()> {
 async fn report_status(shared: &Shared, manager: &ServiceManager) {
     let reports = &shared.reports;
     let mut next = Instant::now();
+    // Who is told by a keeper that it is ready, after a takeover above all, counts on it
+    // that no node is lost from then on. (Others take their time to store.)
+    while manager.is_keeper() && !shared.has_all_kept() {
+        sleep(BUSY_RETRY).await;
+    }
     loop {
         let status = status(shared);
         let (ready, same) = {
