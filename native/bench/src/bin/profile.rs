@@ -59,7 +59,12 @@ fn run() -> Result<()> {
          system's calls that a request needs (strace; the clients pause between two), and whose code \
          the processor time goes into (perf; they do not). What is the kernel's is the \
          connection's: to establish it, to move two messages, to close it. No server that answers \
-         can do without, and the floor does nothing else.\n",
+         can do without, and the floor does nothing else.\n\n\
+         A registration takes more calls than C's because more comes of it: whether its port is \
+         listened on (a question to the kernel, so that it can be evicted once it is gone), a \
+         record of its start and of its end (two writes), the keeper's copy of its connection (a \
+         message, which the keeper reads, and another one for many that have ended), and the \
+         virtual machine is woken to log it.\n",
     );
     for (title, work) in WORKS {
         let kinds = [("portmapper", release.clone()), ("C epmd", Kind::C), ("floor", Kind::Floor)];
